@@ -1,0 +1,131 @@
+"""From a problem to an answer for every row: solve, solve from elsewhere, relax, brake.
+
+    solve        hard limits, from the smoothed lift
+    retry        hard limits from a stiffer lift; also where the first answer may be a poor local optimum: near
+                 standstill the direction of travel is ambiguous, and the better of both answers is kept
+    relax        elastic limits: finds a feasible answer if there is one, else exceeds the limits least
+    brake        the closed-form fallback
+
+Every candidate is repaired before it is compared: controls clipped to the limits that read controls alone, then
+rolled out, so that its dynamics are exact whatever the solver left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from feasible._brake import brake
+from feasible._lift import lift
+from feasible._problem import Problem, Solution
+from feasible._rollout import clip_controls
+from feasible._status import Status
+
+_STIFFNESS = (0.02, 2.0)  # s⁶, of the lifts: the second smooths away periods below 7 s
+_SLOW = 2.0  # m/s: mean speed below which samples do not tell the direction of travel
+_ROUGH = 0.1  # m: root mean square distance from the samples above which slow rows are tried twice
+_PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared
+
+
+@dataclasses.dataclass
+class Answer:
+    """For N rows: the best motion so far, and how it came about."""
+
+    states: np.ndarray
+    controls: np.ndarray
+    multipliers: np.ndarray
+    iterations: np.ndarray
+    status: np.ndarray
+    merit: np.ndarray
+
+    def take(self, rows: np.ndarray, other: Answer, chosen: np.ndarray) -> None:
+        """Replaces `rows` of this answer by the `chosen` ones of another."""
+        for name in ("states", "controls", "multipliers", "status", "merit"):
+            getattr(self, name)[rows[chosen]] = getattr(other, name)[chosen]
+
+
+def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float) -> Answer:
+    """Answers N rows.
+
+    Args:
+        problem: N rows in local frames.
+        solver: with `solve(problem, states, controls, elastic=...)`.
+        given: `(N,)` whether the row has any valid sample.
+        accepted: normalised excess of a row that counts as solved.
+    """
+    rows, steps = problem.target.shape[:2]
+    C, R = len(problem.vehicle.CONTROLS), len(problem.rows)
+    answer = Answer(
+        states=np.zeros((rows, steps + 1, len(problem.vehicle.STATES))),
+        controls=np.zeros((rows, steps, C)),
+        multipliers=np.zeros((rows, steps, R)),
+        iterations=np.zeros(rows, dtype=int),
+        status=np.where(given, Status.FALLBACK, Status.REJECTED),
+        merit=np.full(rows, np.inf),
+    )
+
+    def attempt(which: np.ndarray, stiffness: float, *, elastic: bool = False) -> None:
+        index = np.flatnonzero(which)
+        if not index.size:
+            return
+        part = problem.select(index)
+        starts = np.stack([_start(part.select(i), stiffness) for i in range(len(index))])
+        found = solver.solve(part, starts, np.zeros((len(index), steps, C)), elastic=elastic)
+        answer.iterations[index] += found.iterations
+        candidate = _candidate(part, found, accepted, relaxed=elastic)
+        answer.take(index, candidate, candidate.merit < answer.merit[index])
+
+    attempt(given, _STIFFNESS[0])
+    attempt((answer.status == Status.FALLBACK) | (given & _ambiguous(problem, answer)), _STIFFNESS[1])
+    attempt(answer.status == Status.FALLBACK, _STIFFNESS[1], elastic=True)
+    for i in np.flatnonzero(answer.status >= Status.FALLBACK):
+        answer.states[i], answer.controls[i] = brake(problem.select(i), _now(problem.select(i)))
+    return answer
+
+
+def _candidate(problem: Problem, found: Solution, accepted: float, *, relaxed: bool) -> Answer:
+    """A backend's solution, repaired and judged; a row of no use has an infinite merit."""
+    states, controls = _repair(problem, found.states, found.controls)
+    with np.errstate(over="ignore", invalid="ignore"):
+        excess = problem.excess(states, controls)
+        merit = problem.objective(states, controls) + _PENALTY * np.maximum(excess - accepted, 0.0).sum((0, -1))
+    solved = excess.max((0, -1)) <= accepted
+    usable = np.isfinite(merit) & (solved | (relaxed & found.converged))
+    return Answer(
+        states=states,
+        controls=controls,
+        multipliers=np.nan_to_num(found.multipliers, nan=0.0, posinf=0.0, neginf=0.0),
+        iterations=found.iterations,
+        status=np.where(solved, Status.PROJECTED, Status.RELAXED),
+        merit=np.where(usable, merit, np.inf),
+    )
+
+
+def _start(row: Problem, stiffness: float) -> np.ndarray:
+    return lift(row.target, row.weight, row.initial_state, row.dt, stiffness)
+
+
+def _now(row: Problem) -> np.ndarray:
+    """The state to brake from: the given one; where it is free, the lift's pose and speed, unaccelerated, straight."""
+    state = np.nan_to_num(_start(row, _STIFFNESS[1])[0])
+    state[4:] = 0.0
+    return np.where(np.isfinite(row.initial_state), row.initial_state, state)
+
+
+def _repair(problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Controls clipped to the limits that are about a control itself, then rolled out from the first state."""
+    known = np.isfinite(problem.initial_state)
+    first = np.where(known, problem.initial_state, states[:, 0])
+    controls = clip_controls(controls, problem.vehicle, problem.limits)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return problem.vehicle.rollout(first, controls, problem.dt), controls
+
+
+def _ambiguous(problem: Problem, answer: Answer) -> np.ndarray:
+    """`(N,)`: solved, but slow and far from its samples, so that another start may find a better optimum."""
+    valid = problem.weight[..., 0] > 0
+    gap = np.sum(problem.residual(answer.states)[..., :2] ** 2, -1) * valid
+    rough = gap.sum(-1) > _ROUGH**2 * np.maximum(valid.sum(-1), 1)
+    return rough & (np.abs(answer.states[..., 3]).mean(-1) < _SLOW)
