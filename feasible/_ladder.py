@@ -1,8 +1,9 @@
 """From a problem to an answer for every row: solve, solve from elsewhere, relax, brake.
 
     solve        hard limits, from the smoothed lift
-    retry        hard limits from a stiffer lift; also where the first answer may be a poor local optimum: near
-                 standstill the direction of travel is ambiguous, and the better of both answers is kept
+    retry        hard limits from stiffer lifts; also where the first answer may be a poor local optimum: near
+                 standstill the direction of travel is ambiguous, and the best of three answers is kept
+    refine       hard limits at more points of a step, from the answer so far, where it breaks a limit between points
     relax        elastic limits: finds a feasible answer if there is one, else exceeds the limits least
     brake        the closed-form fallback
 
@@ -23,15 +24,18 @@ from feasible._problem import Problem, Solution
 from feasible._rollout import clip_controls
 from feasible._status import Status
 
-_STIFFNESS = (0.02, 2.0)  # s⁶, of the lifts: the second smooths away periods below 7 s
+_STIFFNESS = (0.02, 2.0, 40.0)  # s⁶, of the lifts: they smooth away periods below 3, 7 and 12 s
 _SLOW = 2.0  # m/s: mean speed below which samples do not tell the direction of travel
-_ROUGH = 0.1  # m: root mean square distance from the samples above which slow rows are tried twice
+_ROUGH = 0.1  # m: root mean square distance from the samples above which slow rows are tried again
+_FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break limits between start, middle and end
+_BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
+_PROBES = tuple(np.linspace(0.0, 1.0, 11).tolist())  # fractions at which that is measured
 _PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared
 
 
 @dataclasses.dataclass
 class Answer:
-    """For N rows: the best motion so far, and how it came about."""
+    """For N rows: the best motion so far, and how it came about; `multipliers` are per limit, `(N, T, L)`."""
 
     states: np.ndarray
     controls: np.ndarray
@@ -56,30 +60,39 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         accepted: normalised excess of a row that counts as solved.
     """
     rows, steps = problem.target.shape[:2]
-    C, R = len(problem.vehicle.CONTROLS), len(problem.rows)
+    C, L = len(problem.vehicle.CONTROLS), len(problem.limits)
     answer = Answer(
         states=np.zeros((rows, steps + 1, len(problem.vehicle.STATES))),
         controls=np.zeros((rows, steps, C)),
-        multipliers=np.zeros((rows, steps, R)),
+        multipliers=np.zeros((rows, steps, L)),
         iterations=np.zeros(rows, dtype=int),
         status=np.where(given, Status.FALLBACK, Status.REJECTED),
         merit=np.full(rows, np.inf),
     )
 
-    def attempt(which: np.ndarray, stiffness: float, *, elastic: bool = False) -> None:
+    def attempt(which: np.ndarray, stiffness: float | None, *, elastic: bool = False) -> None:
         index = np.flatnonzero(which)
         if not index.size:
             return
         part = problem.select(index)
-        starts = np.stack([_start(part.select(i), stiffness) for i in range(len(index))])
-        found = solver.solve(part, starts, np.zeros((len(index), steps, C)), elastic=elastic)
+        starts, inputs = answer.states[index], answer.controls[index]
+        if stiffness is None:
+            part = dataclasses.replace(part, fractions=_FINE)
+        else:
+            starts = np.stack([_start(part.select(i), stiffness) for i in range(len(index))])
+            inputs = np.zeros_like(inputs)
+        found = solver.solve(part, starts, inputs, elastic=elastic)
         answer.iterations[index] += found.iterations
         candidate = _candidate(part, found, accepted, relaxed=elastic)
-        answer.take(index, candidate, candidate.merit < answer.merit[index])
+        # A refined answer is farther away than the one that breaks limits between the points, and replaces it.
+        answer.take(index, candidate, (candidate.merit < answer.merit[index]) | (stiffness is None))
 
     attempt(given, _STIFFNESS[0])
-    attempt((answer.status == Status.FALLBACK) | (given & _ambiguous(problem, answer)), _STIFFNESS[1])
-    attempt(answer.status == Status.FALLBACK, _STIFFNESS[1], elastic=True)
+    again = (answer.status == Status.FALLBACK) | (given & _ambiguous(problem, answer))
+    attempt(again, _STIFFNESS[1])
+    attempt(again, _STIFFNESS[2])
+    attempt((answer.status == Status.PROJECTED) & (_between(problem, answer) > _BETWEEN), None)
+    attempt(given & (answer.status >= Status.RELAXED), _STIFFNESS[1], elastic=True)
     for i in np.flatnonzero(answer.status >= Status.FALLBACK):
         answer.states[i], answer.controls[i] = brake(problem.select(i), _now(problem.select(i)))
     return answer
@@ -96,11 +109,23 @@ def _candidate(problem: Problem, found: Solution, accepted: float, *, relaxed: b
     return Answer(
         states=states,
         controls=controls,
-        multipliers=np.nan_to_num(found.multipliers, nan=0.0, posinf=0.0, neginf=0.0),
+        multipliers=_per_limit(problem, found.multipliers),
         iterations=found.iterations,
         status=np.where(solved, Status.PROJECTED, Status.RELAXED),
         merit=np.where(usable, merit, np.inf),
     )
+
+
+def _per_limit(problem: Problem, multipliers: np.ndarray) -> np.ndarray:
+    """`(N, T, L)` from those of rows `(N, T, R)`: the sum over the points of a step, 0 where not finite."""
+    finite = np.nan_to_num(multipliers, nan=0.0, posinf=0.0, neginf=0.0)
+    owner = np.array([row.limit for row in problem.rows])
+    return np.stack([finite[..., owner == i].sum(-1) for i in range(len(problem.limits))], axis=-1)
+
+
+def _between(problem: Problem, answer: Answer) -> np.ndarray:
+    """`(N,)`: largest normalised excess at any of many points of a step."""
+    return dataclasses.replace(problem, fractions=_PROBES).excess(answer.states, answer.controls).max((0, -1))
 
 
 def _start(row: Problem, stiffness: float) -> np.ndarray:

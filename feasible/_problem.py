@@ -78,6 +78,7 @@ class Problem:
         weight: `(..., T, 4)` of their squared errors, 0 where nothing is stated.
         initial_state: `(..., S)`, NaN where free.
         effort: `(C,)` weights of the squared controls.
+        fractions: of a step, where limits are imposed: start, middle and end, or more.
     """
 
     vehicle: Any
@@ -87,6 +88,7 @@ class Problem:
     weight: np.ndarray
     initial_state: np.ndarray
     effort: np.ndarray
+    fractions: tuple[float, ...] = FRACTIONS
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -98,7 +100,7 @@ class Problem:
                 rows.append(Row(i, 1.0))
                 continue
             stateful = not limit.reads & controls
-            rows += [Row(i, fraction, stateful and fraction == 0.0) for fraction in FRACTIONS]
+            rows += [Row(i, fraction, stateful and fraction == 0.0) for fraction in self.fractions]
         return tuple(rows)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

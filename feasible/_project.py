@@ -161,10 +161,7 @@ def project(
         violation=shaped(certificate.violation),
         margin={name: shaped(m) for name, m in certificate.margin.items()},
         dynamics_residual=shaped(certificate.dynamics_residual),
-        multipliers={
-            limit.name: shaped(prices[..., [r.limit == i for r in problem.rows]].sum(-1))
-            for i, limit in enumerate(limits)
-        },
+        multipliers={limit.name: shaped(prices[..., i]) for i, limit in enumerate(limits)},
         relaxed=relaxed,
         objective=shaped(objective),
         iterations=shaped(iterations),
@@ -272,7 +269,7 @@ def _localise(
 def _gather(answers: list[Any], problem: Problem) -> tuple[np.ndarray, ...]:
     steps, S, C = problem.target.shape[1], len(problem.vehicle.STATES), len(problem.vehicle.CONTROLS)
     if not answers:
-        empty = [np.zeros((0, steps + 1, S)), np.zeros((0, steps, C)), np.zeros((0, steps, len(problem.rows)))]
+        empty = [np.zeros((0, steps + 1, S)), np.zeros((0, steps, C)), np.zeros((0, steps, len(problem.limits)))]
         return (*empty, np.zeros(0, dtype=int), np.zeros(0, dtype=int))
     names = ("states", "controls", "multipliers", "iterations", "status")
     return tuple(np.concatenate([getattr(a, name) for a in answers]) for name in names)

@@ -78,7 +78,8 @@ def signal(limit: Limit, before: Report, after: Motion, index: Any, vehicle: Any
     cut = np.abs(np.nan_to_num(value) - middle) > window
     ax.plot(time[cut], middle + np.sign(value[cut] - middle) * 0.95 * window, "^", ms=4, color=VIOLATED, clip_on=False)
     unit = _LABELS.get(limit.unit, limit.unit)
-    ax.set_ylabel(f"{limit.name.replace('_', ' ')}\n[{unit}]", fontsize=8)
+    name = limit.name.replace("_", "\n")
+    ax.set_ylabel(f"{name} [{unit}]", fontsize=8)
     ax.tick_params(labelsize=8)
     return ax
 
@@ -111,11 +112,12 @@ def before_after(
         return None
     report = audit(before, vehicle, limits)
     index = _telling(projection, report) if index is None else index
-    ranked = sorted(limits, key=lambda m: -float(report.worst[m.name][index]))[:3]
+    # Of the limits that were broken, those whose excess still fits a picture beside the band.
+    ranked = sorted(limits, key=lambda m: (not _over(report, m, index), float(report.worst[m.name][index])))[:3]
     over = np.any([report.violation[m.name][index] > report.tolerance for m in limits], axis=0)
     figure = Figure(figsize=(8, 7.2), dpi=130, layout="constrained")
     rows = figure.subplots(1 + len(ranked), 1, height_ratios=[2.6, *[1] * len(ranked)])
-    one, after = before[index], projection.trajectory[index]
+    one, after = _levelled(before[index], projection.trajectory[index])
     birdseye(one, after, vehicle, over, ax=rows[0])
     moved = projection.displacement
     rows[0].set_title(
@@ -145,12 +147,30 @@ def before_after(
     return figure
 
 
+def _over(report: Report, limit: Limit, index: int) -> bool:
+    return bool(report.worst[limit.name][index] > report.tolerance)
+
+
+def _levelled(before: Trajectory, after: Trajectory) -> tuple[Trajectory, Trajectory]:
+    """Both turned and moved alike, so that the drive starts at the origin and ends on the x axis."""
+    x, y = after.x[0], after.y[0]
+    angle = np.arctan2(after.y[-1] - y, after.x[-1] - x)
+    c, s = np.cos(angle), np.sin(angle)
+
+    def turned(t: Trajectory) -> Trajectory:
+        dx, dy = np.asarray(t.x) - x, np.asarray(t.y) - y
+        yaw = None if t.yaw is None else t.yaw - angle
+        return Trajectory(c * dx + s * dy, c * dy - s * dx, yaw, t.speed, t.dt, t.valid)
+
+    return turned(before), turned(after)
+
+
 def _telling(projection: Projection, report: Report) -> int:
     """A projected row that turns, moves along, and was over its limits at many steps."""
     steps = np.sum([(v > report.tolerance).mean(-1) for v in report.violation.values()], axis=0)
     turn = np.abs(projection.states[..., -1, 2] - projection.states[..., 0, 2])
     way = np.hypot(*np.moveaxis(projection.states[..., -1, :2] - projection.states[..., 0, :2], -1, 0))
-    score = np.minimum(turn, 1.5) + np.minimum(way / 60, 1) + np.minimum(steps, 1) + projection.displacement.mean
+    score = np.minimum(turn, 1.5) + np.minimum(way / 60, 1) + np.minimum(steps, 1)
     return int(np.argmax(np.where(projection.status == 1, score, score - 100)))
 
 

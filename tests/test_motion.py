@@ -85,7 +85,7 @@ def test_gaps_say_why():
 
 
 def test_standstill_and_reverse_are_defined():
-    still = Trajectory.from_array(np.zeros((12, 2)) + [3.0, 4.0], dt=0.1)
+    still = Trajectory.from_array([*np.zeros((12, 2)), 3.0, 4.0], dt=0.1)
     assert audit(still, VEHICLE, presets.physical()).feasible
     back = drive(np.random.default_rng(0), speed=(-6.0, -5.0))
     motion = Motion.from_trajectory(back)
@@ -213,6 +213,9 @@ def test_a_trajectory_of_nothing_is_not_feasible():
 
 def test_far_away_coordinates_change_nothing(rng):
     values = drive(rng).to_array(("x", "y")) + rng.normal(0, 0.02, (40, 2))
-    near, far = (audit(Trajectory.from_array(v, dt=0.1), VEHICLE, presets.physical()) for v in (values, values + [5e5, 4e6]))
+    near, far = (
+        audit(Trajectory.from_array(v, dt=0.1), VEHICLE, presets.physical())
+        for v in (values, [*values, 500000.0, 4000000.0])
+    )
     for name in near.worst:
         np.testing.assert_allclose(far.worst[name], near.worst[name], rtol=1e-4, atol=1e-4)

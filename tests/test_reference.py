@@ -107,6 +107,7 @@ def test_central_differences_match_autodiff(sample):
 
     problem = local_problem(sample[:1], "nuplan_comfort").select(0)
     states, controls = _start(problem, 0.02), np.random.default_rng(0).normal(size=(60, 2)) * [3, 0.05]
+    controls[:, 0] += np.sign(controls[:, 0])  # away from the kink of the jerk's magnitude at 0
     lin = linearise(problem, states, controls)
     rng = np.random.default_rng(1)
     costate, price = rng.normal(size=(60, 6)), rng.normal(size=(60, len(problem.rows)))
@@ -156,10 +157,16 @@ def test_sparse_and_condensed_subproblems_have_one_solution(sample):
     stage = StageQP(problem)
     states, controls = _start(problem, 2.0), np.zeros((60, 2))
     lin = linearise(problem, states, controls)
-    steps = [stage.split(r.z, r.y)[0] for r in (
-        osqp_.interior_point(build(lin, states, controls, stage.blocks())) for build in (stage.sparse, stage.condensed)
-    )]  # fmt: skip
-    np.testing.assert_allclose(steps[0], steps[1], atol=2e-3)
+    qps = [build(lin, states, controls, stage.blocks()) for build in (stage.sparse, stage.condensed)]
+    found = [osqp_.interior_point(qp).z for qp in qps]
+    P = qps[0].P + qps[0].P.T
+    P.setdiag(P.diagonal() / 2)
+    # What the samples cannot tell, such as the speed before the first, is only determined through tiny weights;
+    # so the values of the objective must agree, and the positions at the samples.
+    values = [0.5 * z @ (P @ z) + qps[0].q @ z for z in found]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    steps = [stage.split(z, np.zeros(len(qps[0].l)))[0] for z in found]
+    np.testing.assert_allclose(steps[0][1:, :2], steps[1][1:, :2], atol=1e-3)
 
 
 def test_a_row_alone_satisfies_its_own_first_order_conditions(sample):

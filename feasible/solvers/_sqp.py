@@ -24,10 +24,10 @@ from feasible.solvers._stage_qp import QP, StageQP
 QPSolver = Callable[[QP], "QPResult"]
 
 MAX_ITERATIONS = 60
-PATIENCE = 10  # iterations of Gauss-Newton before the exact Hessian
+PATIENCE = 5  # iterations of Gauss-Newton before the exact Hessian
 DEFECT = 1e-5  # largest defect of a converged row [m, rad, m/s, ...]
 EXCESS = 2e-4  # largest normalised excess of a converged row
-PROGRESS = 2e-5  # relative fall of the objective that is worth another iteration
+PROGRESS = 5e-5  # relative fall of the objective that is worth another iteration
 ELASTIC = 1e3  # m² per unit of normalised excess: far above the multipliers of real rows (at most about 30)
 _SHORTEST = 2.0**-8  # of a step
 _CREDIT = 1e-9  # relative rise of the merit that rounding may cause

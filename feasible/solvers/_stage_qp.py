@@ -195,7 +195,7 @@ class StageQP:
         gauss_newton = np.diag(reduce(self.blocks()))
         scale = 1.0 / np.sqrt(gauss_newton + 1e-10 * gauss_newton.max())
         value, vector = np.linalg.eigh(reduce(second) * scale[:, None] * scale)
-        dense = (vector * np.maximum(abs(value), 1e-8)) @ vector.T / scale[:, None] / scale
+        dense = (vector * np.maximum(abs(value), 1e-12)) @ vector.T / scale[:, None] / scale
 
         place = np.concatenate([np.arange(S), (np.arange(T)[:, None] * self.stride + S + np.arange(C)).ravel()])
         i, j = np.triu_indices(width)

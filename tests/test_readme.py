@@ -1,0 +1,39 @@
+"""The README's Python runs, and its table of statuses and files is true."""
+
+import re
+from pathlib import Path
+
+import feasible
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def test_python_example_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    for expected in re.findall(r"# (Projection\(.*?\))", code):
+        assert expected in printed
+    assert "trajectories feasible" in printed
+
+
+def test_every_status_is_explained():
+    for status in feasible.Status:
+        assert f"`{status.name}`" in TEXT
+        assert status.meaning.endswith(".")
+
+
+def test_named_files_exist():
+    for name in re.findall(r"`?((?:benchmarks|feasible|tests)/[\w/]+\.(?:py|png|md))", TEXT):
+        assert (ROOT / name).is_file(), name
+
+
+def test_contributing_limit_example_works():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert len(text.splitlines()) <= 40
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    space: dict = {"feasible": feasible}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), space)
+    assert space["limits"][-1].reads == {"speed", "acceleration"}
