@@ -4,7 +4,7 @@
     retry        hard limits from stiffer lifts; also where the first answer may be a poor local optimum: near
                  standstill the direction of travel is ambiguous, and the best of three answers is kept
     refine       hard limits at more points of a step, from the answer so far, where it breaks a limit between points
-    relax        elastic limits: finds a feasible answer if there is one, else exceeds the limits least
+    relax        elastic limits, for rows that no backend's own recovery has answered
     brake        the closed-form fallback
 
 Every candidate is repaired before it is compared: controls clipped to the limits that read controls alone, then
@@ -83,29 +83,30 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
             inputs = np.zeros_like(inputs)
         found = solver.solve(part, starts, inputs, elastic=elastic)
         answer.iterations[index] += found.iterations
-        candidate = _candidate(part, found, accepted, relaxed=elastic)
+        candidate = _candidate(part, found, accepted)
         # A refined answer is farther away than the one that breaks limits between the points, and replaces it.
-        answer.take(index, candidate, (candidate.merit < answer.merit[index]) | (stiffness is None))
+        better = (candidate.merit < answer.merit[index]) | (stiffness is None)
+        answer.take(index, candidate, better & np.isfinite(candidate.merit))
 
     attempt(given, _STIFFNESS[0])
-    again = (answer.status == Status.FALLBACK) | (given & _ambiguous(problem, answer))
-    attempt(again, _STIFFNESS[1])
-    attempt(again, _STIFFNESS[2])
+    again = given & ((answer.status >= Status.RELAXED) | _ambiguous(problem, answer))
+    for stiffness in _STIFFNESS[1:]:
+        attempt(again, stiffness)
     attempt((answer.status == Status.PROJECTED) & (_between(problem, answer) > _BETWEEN), None)
-    attempt(given & (answer.status >= Status.RELAXED), _STIFFNESS[1], elastic=True)
+    attempt(answer.status == Status.FALLBACK, _STIFFNESS[1], elastic=True)
     for i in np.flatnonzero(answer.status >= Status.FALLBACK):
         answer.states[i], answer.controls[i] = brake(problem.select(i), _now(problem.select(i)))
     return answer
 
 
-def _candidate(problem: Problem, found: Solution, accepted: float, *, relaxed: bool) -> Answer:
+def _candidate(problem: Problem, found: Solution, accepted: float) -> Answer:
     """A backend's solution, repaired and judged; a row of no use has an infinite merit."""
     states, controls = _repair(problem, found.states, found.controls)
     with np.errstate(over="ignore", invalid="ignore"):
         excess = problem.excess(states, controls)
         merit = problem.objective(states, controls) + _PENALTY * np.maximum(excess - accepted, 0.0).sum((0, -1))
     solved = excess.max((0, -1)) <= accepted
-    usable = np.isfinite(merit) & (solved | (relaxed & found.converged))
+    usable = np.isfinite(merit) & (solved | found.converged)
     return Answer(
         states=states,
         controls=controls,

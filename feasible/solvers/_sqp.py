@@ -9,6 +9,8 @@ falls. The second order comes in two strengths. First Gauss-Newton plus the conv
 without it the steps zigzag along the friction circle. Where that has not converged after some iterations, near
 standstill with samples a metre off, the residuals are too large for Gauss-Newton, and the exact Hessian of the
 Lagrangian takes over, condensed to the controls and made convex there (`StageQP.condensed`).
+
+Where a subproblem is infeasible, the row goes on with elastic limits (Gill, Murray and Saunders, 2005).
 """
 
 from __future__ import annotations
@@ -123,7 +125,11 @@ def solve_row(
         build = stage.condensed if exact else stage.sparse
         result = qp_solver(build(lin, point.states, point.controls, second))
         if not result.solved or not np.isfinite(result.z).all():
-            return _solution(point, price, iteration, False)
+            if elastic:
+                return _solution(point, price, iteration, False)
+            # The linearised limits contradict each other here: go on with slacks, whose penalty drives them out again.
+            rest = solve_row(problem, point.states, point.controls, qp_solver, elastic=True, full_steps=full_steps)
+            return dataclasses.replace(rest, iterations=rest.iterations + iteration)
         dx, du, price = stage.split(result.z, result.y)
         costate = _costate(stage, lin, point, second, dx, du, price)
         size = 1.2 * max(float(np.abs(costate).max()), float(np.abs(price).max()))

@@ -32,6 +32,7 @@ class RowSolver:
 
     def __init__(self) -> None:
         self._osqp: osqp.OSQP | None = None
+        self._size: tuple[int, int] | None = None
         self._overrun = False
         self._y: np.ndarray | None = None
 
@@ -47,8 +48,8 @@ class RowSolver:
         return interior_point(qp)
 
     def _first_order(self, qp: QP) -> osqp.OSQP:
-        if self._osqp is None:
-            self._osqp = osqp.OSQP()
+        if self._osqp is None or self._size != qp.A.shape:
+            self._osqp, self._size = osqp.OSQP(), qp.A.shape
             # No Ruiz scaling: limits are in units of themselves already, and column norms hide that jerk acts late.
             self._osqp.setup(
                 qp.P, qp.q, qp.A.copy(), qp.l, qp.u, verbose=False, scaling=0,
