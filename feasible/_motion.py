@@ -144,7 +144,7 @@ class Motion:
             trajectory: the samples.
             differencing: "raw", or "savgol" to smooth first.
             window: width of the smoother [samples], odd; capped at T.
-            order: polynomial order of the smoother.
+            order: polynomial order of the smoother, below the window; capped with it.
             min_speed: below this speed [m/s] curvature and its rate are gaps.
 
         Raises:
@@ -335,9 +335,10 @@ def _savgol_matrix(steps: int, window: int, order: int) -> np.ndarray:
     """`(T, T)`: row k holds the weights of a least-squares polynomial over the window of sample k, taken at k."""
     if window % 2 == 0 or window < 3:
         raise ValueError(f"window: expected an odd number of samples, at least 3, got {window}")
-    window = min(window, steps - 1 + steps % 2)
     if not 0 <= order < window:
         raise ValueError(f"order: expected 0 <= order < window = {window}, got {order}")
+    window = min(window, steps - 1 + steps % 2)
+    order = min(order, window - 1)  # a horizon shorter than the window is fitted as well as it allows
     matrix = np.zeros((steps, steps))
     for k in range(steps):
         start = min(max(k - window // 2, 0), steps - window)

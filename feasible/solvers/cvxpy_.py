@@ -14,6 +14,7 @@ initial heading). The merit function does not know them, so the step is then alw
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,9 @@ class Cvxpy:
             cost = cost + extra_cost
         task = cp.Problem(cp.Minimize(cost), rules + extra_rules)
         try:
-            task.solve(solver=self.solver)
+            with warnings.catch_warnings():  # an inaccurate solution is welcome: the merit function judges it
+                warnings.simplefilter("ignore", UserWarning)
+                task.solve(solver=self.solver)
         except cp.SolverError:
             return QPResult(np.zeros(len(qp.q)), np.zeros(len(qp.l)), False)
         if task.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
