@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--backend", default="osqp")
     parser.add_argument("--against", default="ipopt,cvxpy")
+    parser.add_argument("--files", help="comma-separated names; all prediction files if absent")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -77,6 +78,7 @@ def main() -> None:
     against = tuple(args.against.split(","))
     data = folder(args.data)
     names = sorted(path.stem for path in (data / "predictions").glob("*.npz"))
+    names = args.files.split(",") if args.files else names
     sets = {name: values for name, (values, _) in load(data).items() if name in names}
     jobs = []
     for name, values in sets.items():

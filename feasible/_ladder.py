@@ -1,8 +1,9 @@
 """From a problem to an answer for every row: solve, solve from elsewhere, relax, brake.
 
     solve        hard limits, from the smoothed lift
-    retry        hard limits from stiffer lifts; also where the first answer may be a poor local optimum: near
-                 standstill the direction of travel is ambiguous, and the best of three answers is kept
+    retry        hard limits from the answer of a calmer problem, with larger weights on the controls, from two
+                 lifts; also where the first answer may be a poor local optimum: near standstill the direction of
+                 travel is ambiguous, and the best of three answers is kept
     refine       hard limits at more points of a step, from the answer so far, where it breaks a limit between points
     relax        elastic limits, for rows that no backend's own recovery has answered
     brake        the closed-form fallback
@@ -24,7 +25,8 @@ from feasible._problem import Problem, Solution
 from feasible._rollout import clip_controls
 from feasible._status import Status
 
-_STIFFNESS = (0.02, 2.0, 40.0)  # s⁶, of the lifts: they smooth away periods below 3, 7 and 12 s
+_STIFFNESS = (0.02, 2.0)  # s⁶, of the lifts: they smooth away periods below 3 and 7 s
+_CALM = 1e4  # factor on the control weights of the calm problem whose answer a second try starts from
 _SLOW = 2.0  # m/s: mean speed below which samples do not tell the direction of travel
 _ROUGH = 0.1  # m: root mean square distance from the samples above which slow rows are tried again
 _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break limits between start, middle and end
@@ -70,7 +72,7 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         merit=np.full(rows, np.inf),
     )
 
-    def attempt(which: np.ndarray, stiffness: float | None, *, elastic: bool = False) -> None:
+    def attempt(which: np.ndarray, stiffness: float | None, *, follow: bool = False, elastic: bool = False) -> None:
         index = np.flatnonzero(which)
         if not index.size:
             return
@@ -81,6 +83,11 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         else:
             starts = np.stack([_start(part.select(i), stiffness) for i in range(len(index))])
             inputs = np.zeros_like(inputs)
+        if follow:
+            calm = solver.solve(dataclasses.replace(part, effort=_CALM * part.effort), starts, inputs)
+            answer.iterations[index] += calm.iterations
+            usable = (np.isfinite(calm.states).all((1, 2)) & np.isfinite(calm.controls).all((1, 2)))[:, None, None]
+            starts, inputs = np.where(usable, calm.states, starts), np.where(usable, calm.controls, inputs)
         found = solver.solve(part, starts, inputs, elastic=elastic)
         answer.iterations[index] += found.iterations
         candidate = _candidate(part, found, accepted)
@@ -90,8 +97,8 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
 
     attempt(given, _STIFFNESS[0])
     again = given & ((answer.status >= Status.RELAXED) | _ambiguous(problem, answer))
-    for stiffness in _STIFFNESS[1:]:
-        attempt(again, stiffness)
+    for stiffness in _STIFFNESS:
+        attempt(again, stiffness, follow=True)
     attempt((answer.status == Status.PROJECTED) & (_between(problem, answer) > _BETWEEN), None)
     attempt(answer.status == Status.FALLBACK, _STIFFNESS[1], elastic=True)
     for i in np.flatnonzero(answer.status >= Status.FALLBACK):

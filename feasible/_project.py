@@ -24,7 +24,7 @@ from feasible._problem import Problem, Weights
 from feasible._status import Status
 from feasible._trajectory import Trajectory, recentre
 
-BACKENDS = {"osqp": "feasible.solvers.osqp_", "cvxpy": "feasible.solvers.cvxpy_"}
+BACKENDS = {"osqp": "feasible.solvers.osqp_", "cvxpy": "feasible.solvers.cvxpy_", "riccati": "feasible.solvers.riccati"}
 ACCEPTED = 5e-4  # normalised excess of a solved row where limits are imposed; half of what an exact audit accepts
 CERTIFIED = 1e-2  # normalised excess of a solved row in continuous time, between the points where they are imposed
 STILL = 1e-3  # m: a sample that no position leaves by more counts as unchanged
@@ -104,7 +104,7 @@ def project(
         initial_state: `(..., d)` with d <= 6: x, y, yaw, speed, acceleration, curvature *now*, one step before the
             first sample. Missing or NaN components are free. None: all are estimated.
         weights: of the objective; see `Weights`.
-        backend: "osqp", "cvxpy", or any object with their `solve`.
+        backend: "osqp", "cvxpy", "riccati" (for batches; compiles first), or any object with their `solve`.
         progress: show a bar on standard error.
 
     Returns:

@@ -332,7 +332,10 @@ MISTAKES = {
     "no target": (["project", "IN"], r"Missing option '-o' / '--out'"),
     "target": (["project", "IN", "-o", "DIR/out.xlsx"], r"cannot write .xlsx, expected .parquet, .npz, .npy, .csv"),
     "folder": (["project", "IN", "-o", "DIR/nowhere/out.npz"], r"folder .*nowhere does not exist; make it first"),
-    "backend": (["project", "IN", "-o", "DIR/out.npz", "--backend", "magic"], r"'magic' is not one of 'osqp', 'cvxpy'"),
+    "backend": (
+        ["project", "IN", "-o", "DIR/out.npz", "--backend", "magic"],
+        r"'magic' is not one of 'osqp', 'cvxpy', 'riccati'",
+    ),
 }
 
 

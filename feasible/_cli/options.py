@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-BACKENDS = ("osqp", "cvxpy")
+BACKENDS = ("osqp", "cvxpy", "riccati")
 
 Command = Callable[..., Any]
 

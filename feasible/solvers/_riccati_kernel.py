@@ -1,0 +1,281 @@
+"""One interior-point iteration on the stage-structured problem: Newton's system by a backward and a forward scan.
+
+With slacks and prices of the one-sided rows g <= 0 eliminated (`_riccati_rows`), Newton's method on the optimality
+conditions of the barrier problem leaves, for (dx, du), a linear-quadratic problem. Its stage Hessian is that of the
+Lagrangian plus Gᵀ W G, its gradient that of the objective plus Gᵀ y. The multipliers of the dynamics, which the
+Lagrangian needs, come from the adjoint recursion at the iterate; they are carried along, and give its slope too.
+
+The backward recursion is Riccati's. With V(dx) = 1/2 dxᵀ P dx + pᵀ dx the cost to go and c = f(x, u) - x_next,
+
+    H = [A B]ᵀ P [A B] + stage,  h = [A B]ᵀ (p + P c) + stage;   K = -Huu⁻¹ Hux,  k = -Huu⁻¹ hu;
+    P ← Hxx + Hxu K,  p ← hx + Hxu k.
+
+The problem restricted to the linearised dynamics is convex exactly if every Huu is positive definite.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from feasible._arrays import Array, wrap
+from feasible.solvers import _riccati_algebra as la
+from feasible.solvers._riccati_algebra import Matrix, Vector
+from feasible.solvers._riccati_rows import Barrier, Scores, Side, Totals, condense, join, judge, recover, split
+from feasible.solvers._riccati_stage import Signals, Stage
+
+_FLOOR = 1e-9  # smallest pivot of Huu, in units of m² per typical control squared; the effort alone gives about 1e-5
+
+
+class Data(NamedTuple):
+    """What a row is about, batch last: `target` and `weight` 4 arrays `(T, B)`, `free` S arrays `(B,)` of bool."""
+
+    target: list[Array]
+    weight: list[Array]
+    free: list[Array]
+
+
+class Iterate(NamedTuple):
+    """First state, S arrays `(B,)`; states x_1..x_T and controls `(T, B)`; barrier of the steps and of the entry."""
+
+    x0: list[Array]
+    x: list[Array]
+    u: list[Array]
+    inner: Barrier
+    entry: Barrier
+
+
+class Gains(NamedTuple):
+    """The control law du = K dx + k of every step, and the defects c."""
+
+    K: Matrix
+    k: Vector
+    c: Vector
+
+
+def _previous(it: Iterate) -> list[Array]:
+    """States at the start of every step, S arrays `(T, B)`."""
+    return [jnp.concatenate([a[None], b[:-1]]) for a, b in zip(it.x0, it.x, strict=True)]
+
+
+def _entry(it: Iterate) -> list[Array]:
+    """The first state, with the control that the signals expect beside it."""
+    return [*it.x0, *(a[0] for a in it.u)]
+
+
+class Kernel:
+    """Scans over the steps for one problem structure.
+
+    Args:
+        stage: derivatives of a step.
+        effort: C weights of the squared controls.
+        penalty: ρ of rows that read states, or None where every row is hard.
+    """
+
+    def __init__(self, stage: Stage, effort: np.ndarray, penalty: float | None):
+        self.stage, self.penalty = stage, penalty
+        self.effort = [float(r) * t * t for r, t in zip(effort, stage.typical[stage.S :], strict=True)]
+        # Regularisation is on physical units: in typical ones it would hold curvature, which is small, too firmly.
+        self.metric = [t * t for t in stage.typical]
+        self.sides = {f: stage.sides(signals.rows) for f, signals in stage.signals.items()}
+        self.entry_sides = stage.sides(stage.entry.rows)
+
+    def soft(self, *, entry: bool = False) -> list[bool]:
+        """Which one-sided rows are elastic, in their order in a `Barrier`."""
+        groups = [(self.stage.signals[f], sides) for f, sides in self.sides.items()]
+        groups = [(self.stage.entry, self.entry_sides)] if entry else groups
+        return [self.penalty is not None and self.stage.soft(g.rows[i]) for g, sides in groups for i, _, _ in sides]
+
+    def rows(self, it: Iterate) -> tuple[list[Array], list[Array]]:
+        """Every one-sided row g of the steps `(T, B)`, and of the entry `(B,)`."""
+        z = [*_previous(it), *it.u]
+        inner: list[Array] = []
+        for f, signals in self.stage.signals.items():
+            values = signals.value([*self.stage.flows[f].value(z), *it.u])
+            inner += [sign * (values[i] - bound) for i, sign, bound in self.sides[f]]
+        if not self.stage.entry.rows:
+            return inner, []
+        values = self.stage.entry.value(_entry(it))
+        return inner, [sign * (values[i] - bound) for i, sign, bound in self.entry_sides]
+
+    def _parts(self, barrier: Barrier) -> Iterator[tuple[float, Signals, list[Side], Barrier]]:
+        """The rows of a step and their barrier, by fraction."""
+        parts = split(barrier, [len(sides) for sides in self.sides.values()])
+        for (fraction, signals), part in zip(self.stage.signals.items(), parts, strict=True):
+            yield fraction, signals, self.sides[fraction], part
+
+    def _residual(self, x: list[Array], target: list[Array]) -> list[Array]:
+        """State minus target in x, y, yaw (wrapped), speed, in typical units."""
+        typical = self.stage.typical
+        error = [x[i] - target[i] / typical[i] for i in range(4)]
+        error[2] = wrap(jnp, error[2] * typical[2]) / typical[2]
+        return error
+
+    def _pull(self, x: list[Array], target: list[Array], weight: list[Array]) -> tuple[list[Array], list[Array]]:
+        """Weights in typical units, and weight times residual, of a sample."""
+        scaled = [w * t * t for w, t in zip(weight, self.stage.typical, strict=False)]
+        return scaled, [w * r for w, r in zip(scaled, self._residual(x, target), strict=True)]
+
+    def backward(self, it: Iterate, data: Data, mu: Array, delta: Array) -> tuple[Gains, Vector, Array, Array]:
+        """Gains of every step, the step of the first state, largest slope of the Lagrangian, smallest pivot of Huu."""
+        stage, S = self.stage, self.stage.S
+        size = S + stage.C
+        unit: Matrix = [[1.0 if i == j else None for j in range(size)] for i in range(size)]
+        fence = functools.partial(la.fence, jnp.isfinite(jnp.max(delta)))
+
+        def step(carry: Any, inputs: Any) -> Any:
+            P_entries, p, lam, steepest, smallest = carry
+            x, following, u, target, weight, barrier = inputs
+            P, z = la.from_triangle(P_entries, S), [*x, *u]
+            scaled, pull = self._pull(following, target, weight)
+            for i in range(4):
+                P[i][i] = P[i][i] + scaled[i]
+            p = [a + b for a, b in zip(p, pull, strict=False)] + p[4:]
+            lam = [a + b for a, b in zip(lam, pull, strict=False)] + lam[4:]
+
+            at, J = fence(lambda: stage.flows[1.0].first(z))
+            c = [a - b for a, b in zip(at, following, strict=True)]
+            costate: Vector = list(lam)
+            H: Matrix = [[None] * size for _ in range(size)]
+            h: Vector = [None] * size
+            slope: Vector = [None] * size
+            for f, signals, sides, part in self._parts(barrier):
+                inside, move = (at, J) if f == 1.0 else fence(functools.partial(stage.flows[f].first, z))
+                M, y, price = fence(functools.partial(condense, signals, sides, [*inside, *u], part, mu))
+                chain = [*move, *unit[S:]]
+                H = fence(functools.partial(la.congruence, H, M, chain))
+                h = la.plus(h, la.apply(la.transpose(chain), y))
+                slope = la.plus(slope, la.apply(la.transpose(chain), price))
+                if f == 1.0:
+                    costate = la.plus(costate, price[:S])
+                elif (bend := stage.flows[f].second(z, price[:S])) is not None:
+                    H = la.madd(H, bend)
+            if (bend := fence(lambda: stage.flows[1.0].second(z, costate))) is not None:
+                H = la.madd(H, bend)
+
+            columns = la.transpose(J)
+            PJ, pc = fence(lambda: (la.matmul(P, J), la.plus(p, la.apply(P, c))))
+            H, h = fence(lambda: (la.madd(H, la.symmetric(J, PJ)), la.plus(h, la.apply(columns, pc))))
+            slope = la.plus(slope, la.apply(columns, lam))
+            for i, r in enumerate(self.effort):
+                H[S + i][S + i] = la.add(H[S + i][S + i], r)
+                h[S + i] = la.add(h[S + i], r * u[i])
+                slope[S + i] = la.add(slope[S + i], r * u[i])
+            for i in range(size):
+                H[i][i] = la.add(H[i][i], delta * self.metric[i])
+
+            def law() -> tuple[Matrix, Vector, Array]:
+                low, inverse, pivot = la.factor([row[S:] for row in H[S:]], _FLOOR)
+                rows = [[-v for v in la.solve(low, inverse, H[i][S:])] for i in range(S)]
+                return la.transpose(rows), [-v for v in la.solve(low, inverse, h[S:])], pivot
+
+            K, k, pivot = fence(law)
+            P_new = [la.add(H[i][j], la.dot(H[i][S:], [row[j] for row in K])) for i in range(S) for j in range(i, S)]
+            p_new = [la.add(h[i], la.dot(H[i][S:], k)) for i in range(S)]
+            for v in slope[S:]:
+                steepest = jnp.maximum(steepest, jnp.abs(v))
+            return (P_new, p_new, slope[:S], steepest, jnp.minimum(smallest, pivot)), Gains(K, k, c)
+
+        zero = jnp.zeros_like(it.x0[0])
+        start = [zero] * (S * (S + 1) // 2), [zero] * S, [zero] * S, zero, zero + jnp.inf
+        inputs = _previous(it), it.x, it.u, data.target, data.weight, it.inner
+        (P_entries, p, lam, steepest, smallest), gains = jax.lax.scan(step, start, inputs, reverse=True)
+
+        P = la.from_triangle(P_entries, S)
+        if stage.entry.rows:
+            M, y, price = condense(stage.entry, self.entry_sides, _entry(it), it.entry, mu)
+            P = la.madd(P, [row[:S] for row in M[:S]])
+            p, lam = la.plus(p, y[:S]), la.plus(lam, price[:S])
+        # A component that is given does not move: its row and column become those of the identity.
+        for i in range(S):
+            P[i][i] = P[i][i] + delta * self.metric[i]
+            for j in range(i, S):
+                P[i][j] = P[j][i] = jnp.where(data.free[i] & data.free[j], P[i][j], float(i == j))
+        p = [jnp.where(f, v, 0.0) for f, v in zip(data.free, p, strict=True)]
+        for f, v in zip(data.free, lam, strict=True):
+            steepest = jnp.maximum(steepest, jnp.where(f, jnp.abs(v), 0.0))
+        low, inverse, pivot = la.factor(P, _FLOOR)
+        return gains, [-v for v in la.solve(low, inverse, p)], steepest, jnp.minimum(smallest, pivot)
+
+    def forward(self, it: Iterate, data: Data, gains: Gains, dx0: Vector, mu: Array) -> tuple[Iterate, Scores]:
+        """The step as an iterate's difference, and its scores."""
+        stage = self.stage
+        zero = jnp.zeros_like(it.x0[0])
+        fence = functools.partial(la.fence, jnp.isfinite(jnp.max(mu)))
+
+        def step(carry: Any, inputs: Any) -> Any:
+            dx, scores = carry
+            x, following, u, target, weight, barrier, law = inputs
+            z = [*x, *u]
+            du = la.plus(la.apply(law.K, dx), law.k)
+            dz = [*dx, *du]
+            at, J = fence(lambda: stage.flows[1.0].first(z))
+            ahead = la.apply(J, dz)
+            steps = []
+            for f, signals, sides, part in self._parts(barrier):
+                inside, shifted = at, ahead
+                if f != 1.0:
+                    inside, move = stage.flows[f].first(z)
+                    shifted = la.apply(move, dz)
+                values, gradients = signals.first([*inside, *u])
+                slopes = la.apply(gradients, [*shifted, *du])
+                found = functools.partial(recover, values, slopes, sides, part, mu, self.penalty, scores)
+                moved, scores = fence(found)
+                steps.append(moved)
+            ahead = la.plus(ahead, law.c)
+            fall = scores.fall
+            for r, v, d in zip(self.effort, u, du, strict=True):
+                fall = fall + r * v * d
+            for v, d in zip(self._pull(following, target, weight)[1], ahead, strict=False):
+                fall = fall + v * d
+            return (ahead, scores._replace(fall=fall)), (ahead, du, join(steps))
+
+        scores = Scores(zero, zero, zero)
+        entry = Barrier([], [], [], [])
+        if stage.entry.rows:
+            values, gradients = stage.entry.first(_entry(it))
+            slopes = la.apply(gradients, [*dx0, *(zero for _ in it.u)])
+            entry, scores = recover(values, slopes, self.entry_sides, it.entry, mu, self.penalty, scores)
+        inputs = _previous(it), it.x, it.u, data.target, data.weight, it.inner, gains
+        (_, scores), (dx, du, inner) = jax.lax.scan(step, (dx0, scores), inputs)
+        return Iterate(dx0, dx, du, inner, entry), scores
+
+    def totals(self, it: Iterate, data: Data) -> tuple[Totals, Iterate]:
+        """What an iterate is judged by, and the iterate with slacks raised to the room that its rows leave."""
+        stage = self.stage
+        zero = jnp.zeros_like(it.x0[0])
+        fence = functools.partial(la.fence, jnp.isfinite(jnp.max(zero)))
+
+        def step(total: Totals, inputs: Any) -> Any:
+            x, following, u, target, weight, barrier = inputs
+            z = [*x, *u]
+            at = {f: fence(functools.partial(flow.value, z)) for f, flow in stage.flows.items()}
+            _, pull = self._pull(following, target, weight)
+            cost = sum(0.5 * a * b for a, b in zip(pull, self._residual(following, target), strict=True))
+            cost = cost + sum(0.5 * r * v * v for r, v in zip(self.effort, u, strict=True))
+            total = total._replace(objective=total.objective + cost)
+            for a, b in zip(at[1.0], following, strict=True):
+                error = jnp.abs(a - b)
+                sums = total.infeasibility + error
+                total = total._replace(infeasibility=sums, defect=jnp.maximum(total.defect, error))
+            parts = []
+            for f, signals, sides, part in self._parts(barrier):
+                values = signals.value([*at[f], *u])
+                raised, found = fence(functools.partial(judge, values, sides, part, self.penalty))
+                parts.append(raised)
+                total = total.plus(found)
+            return total, join(parts)
+
+        total = Totals(zero, zero, zero, zero, zero)
+        inputs = _previous(it), it.x, it.u, data.target, data.weight, it.inner
+        total, inner = jax.lax.scan(step, total, inputs)
+        entry = it.entry
+        if stage.entry.rows:
+            entry, found = judge(stage.entry.value(_entry(it)), self.entry_sides, it.entry, self.penalty)
+            total = total.plus(found)
+        return total, it._replace(inner=inner, entry=entry)

@@ -1,0 +1,145 @@
+"""One-sided rows of the interior point: slacks and prices, eliminated before the recursion and recovered after it.
+
+With a slack s > 0 and a price z > 0 for each one-sided row g(x, u) <= 0, Newton's method on g + s = 0 and s z = μ
+leaves a stage Hessian Gᵀ W G and a gradient Gᵀ y, where
+
+    W = z / s,   y = μ / s + W (g + s);   then   ds = -(g + s) - dg,   dz = y - z + W dg.
+
+An elastic row is g <= e, e >= 0 at the price ρ e. Its multiplier is bounded by ρ; with w = ρ - z for e's own,
+
+    W = 1 / (s / z + e / w),   y = z + W (g + μ / z - μ / w);   dz = y - z + W dg,
+    ds = μ / z - s - (s / z) dz,   de = μ / w - e + (e / w) dz,   dw = -dz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from feasible._arrays import Array
+from feasible.solvers import _riccati_algebra as la
+from feasible.solvers._riccati_algebra import Matrix, Vector
+from feasible.solvers._riccati_stage import Signals
+
+Side = tuple[int, float, float]  # sign · value <= sign · bound: place of the value among its signals, sign, bound
+
+
+class Barrier(NamedTuple):
+    """Slack s and price z of one-sided rows; excess e and its price w, None where a row is hard."""
+
+    s: list[Any]
+    z: list[Any]
+    e: list[Any]
+    w: list[Any]
+
+
+class Scores(NamedTuple):
+    """Of a step, `(B,)`: largest relative decrease of slacks and of prices, and slope of the barrier objective."""
+
+    primal: Array
+    dual: Array
+    fall: Array
+
+
+class Totals(NamedTuple):
+    """Of an iterate, each `(B,)`: objective, Σ log of slacks, Σ |infeasibility|, the largest defect and gap |g + s|."""
+
+    objective: Array
+    logs: Array
+    infeasibility: Array
+    defect: Array
+    gap: Array
+
+    def plus(self, more: Totals) -> Totals:
+        """With the totals of further rows."""
+        return Totals(
+            self.objective + more.objective,
+            self.logs + more.logs,
+            self.infeasibility + more.infeasibility,
+            jnp.maximum(self.defect, more.defect),
+            jnp.maximum(self.gap, more.gap),
+        )
+
+
+def split(barrier: Barrier, sizes: Sequence[int]) -> list[Barrier]:
+    """Groups of a barrier's entries, one after the other."""
+    parts, first = [], 0
+    for size in sizes:
+        parts.append(Barrier(*(entries[first : first + size] for entries in barrier)))
+        first += size
+    return parts
+
+
+def join(parts: Sequence[Barrier]) -> Barrier:
+    """The inverse of `split`."""
+    return Barrier(*([entry for part in parts for entry in getattr(part, name)] for name in Barrier._fields))
+
+
+def weigh(g: Array, s: Array, z: Array, e: Any, w: Any, mu: Array) -> tuple[Array, Array]:
+    """W and y - z of a row; the difference, because e / w magnifies what would be lost by forming it."""
+    if e is None:
+        weight = z / s
+        return weight, mu / s + weight * g
+    weight = 1.0 / (s / z + e / w)
+    return weight, weight * (g + mu / z - mu / w)
+
+
+def condense(
+    signals: Signals, sides: Sequence[Side], z: list[Array], barrier: Barrier, mu: Array
+) -> tuple[Matrix, Vector, Vector]:
+    """Gᵀ W G plus the rows' own curvature, Gᵀ y and Gᵀ z, over the state and control that the signals read."""
+    values, gradients = signals.first(z)
+    count = len(values)
+    weight: Vector = [None] * count
+    pull: Vector = [None] * count
+    price: Vector = [None] * count
+    for (i, sign, bound), s, p, e, w in zip(sides, *barrier, strict=True):
+        W, rise = weigh(sign * (values[i] - bound), s, p, e, w, mu)
+        weight[i], pull[i], price[i] = (
+            la.add(weight[i], W),
+            la.add(pull[i], sign * (p + rise)),
+            la.add(price[i], sign * p),
+        )
+    columns = la.transpose(gradients)
+    H = la.symmetric(gradients, [[la.mul(W, g) for g in row] for W, row in zip(weight, gradients, strict=True)])
+    return la.madd(H, signals.second(z, price)), la.apply(columns, pull), la.apply(columns, price)
+
+
+def recover(
+    values: Vector, slopes: Vector, sides: Sequence[Side], barrier: Barrier, mu: Array, penalty: Any, scores: Scores
+) -> tuple[Barrier, Scores]:
+    """Steps of slacks and prices where the signals move by `slopes`, and the scores with them."""
+    primal, dual, fall = scores
+    step = Barrier([], [], [], [])
+    for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
+        g, dg = sign * (values[i] - bound), sign * slopes[i]
+        W, rise = weigh(g, s, z, e, w, mu)
+        dz, de, dw = rise + W * dg, None, None
+        if e is None:
+            ds = -(g + s) - dg
+        else:
+            ds, de, dw = mu / z - s - (s / z) * dz, mu / w - e + (e / w) * dz, -dz
+            primal, dual = jnp.maximum(primal, -de / e), jnp.maximum(dual, -dw / w)
+            fall = fall + penalty * de - mu * de / e
+        primal, dual = jnp.maximum(primal, -ds / s), jnp.maximum(dual, -dz / z)
+        fall = fall - mu * ds / s
+        for store, entry in zip(step, (ds, dz, de, dw), strict=True):
+            store.append(entry)
+    return step, Scores(primal, dual, fall)
+
+
+def judge(values: Vector, sides: Sequence[Side], barrier: Barrier, penalty: Any) -> tuple[Barrier, Totals]:
+    """The barrier with slacks raised to the room that the rows leave, and what the rows add to the totals."""
+    zero = jnp.zeros_like(barrier.s[0])
+    cost, logs, gaps, worst = zero, zero, zero, zero
+    raised = []
+    for (i, sign, bound), s, _, e, _ in zip(sides, *barrier, strict=True):
+        g = sign * (values[i] - bound)
+        if e is not None:
+            g, logs, cost = g - e, logs + jnp.log(e), cost + penalty * e
+        s = jnp.maximum(s, -g)
+        raised.append(s)
+        logs, gaps, worst = logs + jnp.log(s), gaps + jnp.abs(g + s), jnp.maximum(worst, jnp.abs(g + s))
+    return barrier._replace(s=raised), Totals(cost, logs, gaps, zero, worst)

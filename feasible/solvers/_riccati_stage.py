@@ -1,0 +1,245 @@
+"""One step of a `Problem` for the structured solver: dynamics, rows and their derivatives over a batch.
+
+States and controls are lists of `(B,)` arrays in units of `vehicle.TYPICAL`, and rows in units of their scale, so
+that everything the solver sees is of order one, in float32 too. Derivatives are JAX's, taken one input at a time so
+that its symbolic zeros survive; which of them are zero or constant is read off the traced program once
+(`Structured`), never found by sampling, which would miss a branch of a signal.
+
+A row is a signal of a state inside the step, s(at_f(x, u), u), with at_f the flow to the fraction f. Keeping the two
+apart keeps the second order small: signals read few components, and those are mostly affine in (x, u).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from feasible._arrays import Array
+from feasible._problem import Problem, Row
+from feasible.solvers._riccati_algebra import Matrix, Vector, from_triangle
+
+Function = Callable[[list[Array]], list[Array]]
+
+
+class _Namespace:
+    """`jax.numpy`, but stacking components keeps them apart: no array, no slices, and zeros stay symbolic."""
+
+    def stack(self, arrays: Sequence[Array], axis: int = -1) -> Components:
+        return Components(arrays)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(jnp, name)
+
+
+_NAMESPACE = _Namespace()
+
+
+class Components:
+    """Looks to a vehicle model like an array whose last axis is the list of its components."""
+
+    def __init__(self, arrays: Sequence[Array]):
+        self.arrays = list(arrays)
+        self.shape = (*jnp.shape(self.arrays[0]), len(self.arrays))
+
+    def __getitem__(self, key: Any) -> Array:
+        if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis and isinstance(key[1], int):
+            return self.arrays[key[1]]
+        return jnp.stack(self.arrays, axis=-1)[key]
+
+    def __array_namespace__(self, api_version: str | None = None) -> _Namespace:
+        return _NAMESPACE
+
+
+def _components(state: Any) -> list[Array]:
+    return state.arrays if isinstance(state, Components) else [state[..., i] for i in range(state.shape[-1])]
+
+
+class Structured:
+    """A function of scalars to scalars that returns None for what is always 0 and a float for what is constant."""
+
+    def __init__(self, function: Function, inputs: int):
+        self._function = function
+        with jax.enable_x64(True):
+            point = [jnp.asarray(1.0 + 0.1 * i) for i in range(inputs)]
+            closed = jax.make_jaxpr(function)(point)
+            varying = set(closed.jaxpr.invars)
+            for equation in closed.jaxpr.eqns:
+                if any(not isinstance(v, Literal) and v in varying for v in equation.invars):
+                    varying.update(equation.outvars)
+            fixed = [isinstance(v, Literal) or v not in varying for v in closed.jaxpr.outvars]
+            values = jax.jit(lambda z: list(itertools.compress(function(z), fixed)))(point)
+        constants = (float(v) or None for v in values)
+        self.pattern = [next(constants) if known else ... for known in fixed]
+
+    def __call__(self, inputs: list[Array]) -> Vector:
+        return [v if p is ... else p for p, v in zip(self.pattern, self._function(inputs), strict=True)]
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is 0 throughout."""
+        return all(p is None for p in self.pattern)
+
+
+def _jacobian(function: Function) -> Function:
+    """Values, then the derivatives of all of them by the first input, by the second, ..."""
+
+    def both(z: list[Array]) -> list[Array]:
+        out = list(function(z))
+        for i in range(len(z)):
+            out += jax.jvp(lambda t, i=i: list(function([*z[:i], t, *z[i + 1 :]])), (z[i],), (jnp.ones_like(z[i]),))[1]
+        return out
+
+    return both
+
+
+def _hessian(function: Callable[[list[Array], list[Array]], Array], size: int) -> Function:
+    """Upper triangle of the second derivatives by the first `size` inputs; the others are coefficients."""
+
+    def second(inputs: list[Array]) -> list[Array]:
+        z, rest = inputs[:size], inputs[size:]
+
+        def slope(z: list[Array]) -> list[Array]:
+            value, pullback = jax.vjp(lambda z: function(z, rest), z)
+            return pullback(jnp.ones_like(value))[0]
+
+        out = []
+        for i in range(size):
+            column = jax.jvp(lambda t, i=i: slope([*z[:i], t, *z[i + 1 :]]), (z[i],), (jnp.ones_like(z[i]),))[1]
+            out += column[i:]
+        return out
+
+    return second
+
+
+class Flow:
+    """The state at a fraction of a step, over the state and control at its start.
+
+    Args:
+        stage: whose step it is.
+        fraction: of the step.
+        priced: components of the state that may have a costate.
+    """
+
+    def __init__(self, stage: Stage, fraction: float, priced: Sequence[int]):
+        self._stage = stage
+        size = stage.S + stage.C
+
+        def move(z: list[Array]) -> list[Array]:
+            x, u = stage.physical(z)
+            if fraction == 0.0:
+                return list(z[: stage.S])
+            at = _components(stage.vehicle.step(x, u, fraction * stage.dt))
+            return [a / t for a, t in zip(at, stage.typical, strict=False)]
+
+        self.value = move
+        self._first = Structured(_jacobian(move), size)
+        self._priced = tuple(priced)
+        self._second = Structured(
+            _hessian(lambda z, costate: sum(move(z)[i] * c for i, c in zip(self._priced, costate, strict=True)), size),
+            size + len(self._priced),
+        )
+
+    def first(self, z: list[Array]) -> tuple[Vector, Matrix]:
+        """The state `(S)` and its Jacobian `(S, S + C)`."""
+        return _split(self._first(z), self._stage.S, len(z))
+
+    def second(self, z: list[Array], costate: Vector) -> Matrix | None:
+        """Second derivatives `(S + C, S + C)` of costate · state; None where the flow is affine."""
+        price = [jnp.zeros_like(z[0]) if costate[i] is None else costate[i] for i in self._priced]
+        return None if self._second.empty else from_triangle(self._second([*z, *price]), len(z))
+
+
+class Signals:
+    """Some rows over a state inside a step and the control: values over scales."""
+
+    def __init__(self, stage: Stage, rows: Sequence[int]):
+        self.rows, self._states = tuple(rows), stage.S
+        self._size = size = stage.S + stage.C
+        problem = stage.problem
+
+        def read(z: list[Array]) -> list[Array]:
+            x, u = stage.physical(z)
+            motion = stage.vehicle.motion_of(x, u)
+            return [
+                problem.limits[problem.rows[r].limit].signal(motion, stage.vehicle) / stage.scale[r] for r in self.rows
+            ]
+
+        self.value = read
+        self._first = Structured(_jacobian(read), size)
+        self._second = Structured(
+            _hessian(lambda z, price: sum(a * b for a, b in zip(read(z), price, strict=True)), size),
+            size + len(self.rows),
+        )
+
+    def first(self, z: list[Array]) -> tuple[Vector, Matrix]:
+        """Values `(R,)` and gradients `(R, S + C)`."""
+        return _split(self._first(z), len(self.rows), len(z))
+
+    @property
+    def states_read(self) -> list[int]:
+        """Components of the state that some row depends on."""
+        _, gradients = _split(self._first.pattern, len(self.rows), self._size)
+        return [i for i in range(self._states) if any(row[i] is not None for row in gradients)]
+
+    def second(self, z: list[Array], price: Vector) -> Matrix:
+        """Second derivatives `(S + C, S + C)` of price · values."""
+        known = [jnp.zeros_like(z[0]) if p is None else p for p in price]
+        return from_triangle(self._second([*z, *known]), len(z))
+
+
+class Stage:
+    """What the solver knows of a problem's steps.
+
+    Attributes:
+        typical: S + C sizes of states and controls.
+        flows: for each fraction at which limits are read, and 1.
+        signals: rows of every step, by fraction.
+        entry: rows of the first state alone.
+    """
+
+    def __init__(self, problem: Problem):
+        self.problem, self.vehicle, self.dt = problem, problem.vehicle, problem.dt
+        self.S, self.C = len(self.vehicle.STATES), len(self.vehicle.CONTROLS)
+        self.typical = tuple(float(t) for t in self.vehicle.TYPICAL)
+        lower, upper, scale = problem.bounds()
+        self.scale = [float(s) for s in scale]
+        self.lower, self.upper = lower / scale, upper / scale
+        by_fraction: dict[float, list[int]] = {}
+        for r, row in enumerate(problem.rows):
+            if not row.first_step_only:
+                by_fraction.setdefault(row.fraction, []).append(r)
+        self.signals = {f: Signals(self, rows) for f, rows in sorted(by_fraction.items())}
+        self.flows = {f: Flow(self, f, s.states_read) for f, s in self.signals.items()}
+        self.flows[1.0] = Flow(self, 1.0, range(self.S))
+        self.entry = Signals(self, [r for r, row in enumerate(problem.rows) if row.first_step_only])
+
+    def physical(self, z: list[Array]) -> tuple[Components, Components]:
+        """States and controls in their units, from a list in units of `typical`."""
+        real = [a * t for a, t in zip(z, self.typical, strict=True)]
+        return Components(real[: self.S]), Components(real[self.S :])
+
+    def sides(self, rows: Sequence[int]) -> list[tuple[int, float, float]]:
+        """The one-sided constraints sign · value <= sign · bound of some rows: place in `rows`, sign, bound."""
+        found = []
+        for i, r in enumerate(rows):
+            if np.isfinite(self.upper[r]):
+                found.append((i, 1.0, float(self.upper[r])))
+            if np.isfinite(self.lower[r]):
+                found.append((i, -1.0, float(self.lower[r])))
+        return found
+
+    def soft(self, r: int) -> bool:
+        """Whether a row reads states, so that the elastic problem may exceed it."""
+        row: Row = self.problem.rows[r]
+        return not self.problem.limits[row.limit].reads <= frozenset(self.vehicle.CONTROLS)
+
+
+def _split(flat: Vector, outputs: int, inputs: int) -> tuple[Vector, Matrix]:
+    values, columns = flat[:outputs], flat[outputs:]
+    return values, [[columns[i * outputs + o] for i in range(inputs)] for o in range(outputs)]
