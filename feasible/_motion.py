@@ -212,7 +212,6 @@ def _difference(t: Trajectory, min_speed: float) -> Motion:
         jerk = _between((acceleration[..., 1:] - acceleration[..., :-1]) / dt)
 
     moving = xp.abs(pace) >= min_speed  # per segment
-    both = moving[..., 1:] & moving[..., :-1]
     if t.yaw is not None:
         # A segment across a stop has no curvature, nor has one whose chord says that it stands.
         moving = moving & (speed[..., 1:] * speed[..., :-1] > 0) & (xp.abs(arc) >= min_speed / 2 * dt)
@@ -228,7 +227,7 @@ def _difference(t: Trajectory, min_speed: float) -> Motion:
     else:
         mean = (arc[..., 1:] + arc[..., :-1]) / 2
         # Around a change of gear the two arcs have opposite signs and their mean means nothing: slow, by continuity.
-        both = both & (xp.abs(mean) >= min_speed * dt)
+        both = moving[..., 1:] & moving[..., :-1] & (xp.abs(mean) >= min_speed * dt)
         curvature = xp.where(both, corner, 0.0) / xp.where(both, mean, 1.0)
         curvature_rate = _between((curvature[..., 1:] - curvature[..., :-1]) / dt)
         steady = _all_between(both[..., 1:] & both[..., :-1])
@@ -285,17 +284,14 @@ def _gaps(xp: Namespace, t: Trajectory, both: Array, steady: Array) -> dict[str,
     stated = t.speed is not None
 
     def code(present: Array, *reasons: tuple[Any, Gap]) -> Array:
-        if present.shape[-1] == t.horizon - 2:
-            edge = xp.full_like(xp.astype(present[..., :1], xp.int32), int(Gap.EDGE))
-            inner = code_full(present, *reasons)
-            return xp.concat([edge, inner, edge], axis=-1)
-        return code_full(present, *reasons)
-
-    def code_full(present: Array, *reasons: tuple[Any, Gap]) -> Array:
         codes = xp.zeros_like(xp.astype(present, xp.int32))
         for condition, gap in reasons:
             codes = xp.where(condition, int(gap), codes)
-        return xp.where(present, codes, int(Gap.MISSING))
+        codes = xp.where(present, codes, int(Gap.MISSING))
+        if present.shape[-1] == t.horizon:
+            return codes
+        edge = xp.full_like(codes[..., :1], int(Gap.EDGE))
+        return xp.concat([edge, codes, edge], axis=-1)
 
     too_coarse = xp.zeros_like(three) | (t.dt > COARSEST_DT)
     return {
