@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 WORKERS ?= 2
 
-.PHONY: help demo test lint types sample clean
+.PHONY: help demo test lint types notebooks sample clean
 
 help:  ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,7 +39,11 @@ types: $(VENV)/.dev  ## mypy
 
 test: lint types  ## Lint, types and tests
 	@echo "== tests on $(WORKERS) processes"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --nbmake tests notebooks
+
+notebooks: $(VENV)/.dev  ## Execute notebooks/*.py again and write them, with their outputs, as .ipynb
+	@$(BIN)/jupytext --quiet --to ipynb notebooks/*.py
+	@$(BIN)/python -m pytest --nbmake --overwrite notebooks
 
 sample: $(VENV)/.dev  ## Train the small network again whose predictions are the bundled sample
 	@$(BIN)/python benchmarks/train_sample.py

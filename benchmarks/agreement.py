@@ -1,6 +1,6 @@
 """Backends against each other and against IPOPT, on rows of every prediction file.
 
-    python benchmarks/agreement.py [--data FOLDER] [--rows 50] [--jobs 2] [--backend osqp] [--against ipopt,cvxpy]
+    python benchmarks/agreement.py [--data FOLDER] [--rows 50] [--jobs 2] [--backend riccati] [--against ipopt,cvxpy]
                                    [--out results.json]
 
 IPOPT solves the same nonlinear problem (tests/ipopt_reference.py, written apart) from the same start. Printed per file
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--rows", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--backend", default="osqp")
+    parser.add_argument("--backend", default="riccati")
     parser.add_argument("--against", default="ipopt,cvxpy")
     parser.add_argument("--files", help="comma-separated names; all prediction files if absent")
     parser.add_argument("--out", type=Path)
@@ -102,6 +102,7 @@ def main() -> None:
                 f"worst_{other}": float(np.nanmax(ratio)),
                 f"median_{other}": float(np.nanmedian(ratio)),
                 f"failed_{other}": int(np.isnan(ratio).sum()),
+                f"rows_above_{other}": np.flatnonzero(ratio > 1.001).tolist(),
             }
             if other != "ipopt":
                 gap = rows[f"{other}_distance"]

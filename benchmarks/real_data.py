@@ -1,6 +1,6 @@
 """Projects every prediction file and log of the development data, and judges the results.
 
-    python benchmarks/real_data.py [--data FOLDER] [--rows N] [--jobs 2] [--backend osqp] [--out results.json]
+    python benchmarks/real_data.py [--data FOLDER] [--rows N] [--jobs 2] [--backend riccati] [--out results.json]
 
 For each file and each of `physical` and `nuplan_comfort`: status shares, the audit of the exact motion (1e-3), the
 audit of the samples by finite differences (5e-2), and the continuous-time check (1e-2). `--rows` takes that many rows
@@ -36,7 +36,7 @@ LOGS = (
     "fiss_executed",
     "fiss_plans",
 )
-AT_ONCE = 32  # rows in one piece of work
+AT_ONCE = 128  # rows in one piece of work
 
 
 def folder(given: str | None = None) -> Path:
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--backend", default="osqp")
+    parser.add_argument("--backend", default="riccati")
     parser.add_argument("--files", help="comma-separated names; all if absent")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

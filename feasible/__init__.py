@@ -16,12 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from feasible import io, plot, presets, signals, solvers, vehicles
+    from feasible._actions import Actions, decode, encode
     from feasible._audit import Report, audit
     from feasible._check import Certificate, certify
+    from feasible._derivative import Cotangents, project_vjp
+    from feasible._explain import explain
+    from feasible._guidance import guidance
     from feasible._limits import Limit
+    from feasible._loss import loss, reward
     from feasible._motion import Gap, Motion
     from feasible._problem import Weights
     from feasible._project import Displacement, Projection, distance, project
+    from feasible._projection_loss import projection_loss
     from feasible._rollout import rollout
     from feasible._status import Status
     from feasible._summary import Summary
@@ -32,7 +38,9 @@ __version__ = "0.1.0"
 
 # The public promise: name -> module it comes from
 _HOME = {
+    "Actions": "_actions",
     "Certificate": "_check",
+    "Cotangents": "_derivative",
     "Displacement": "_project",
     "Gap": "_motion",
     "KinematicBicycle": "vehicles",
@@ -46,14 +54,25 @@ _HOME = {
     "Weights": "_problem",
     "audit": "_audit",
     "certify": "_check",
+    "decode": "_actions",
     "distance": "_project",
+    "encode": "_actions",
+    "explain": "_explain",
+    "guidance": "_guidance",
+    "loss": "_loss",
     "project": "_project",
+    "project_vjp": "_derivative",
+    "projection_loss": "_projection_loss",
+    "reward": "_loss",
     "rollout": "_rollout",
 }
 _MODULES = ("io", "plot", "presets", "signals", "solvers", "vehicles")
+_OPTIONAL = ("gym", "interactive", "rl", "torch")  # need a package of their own, or are needed by few
 
 __all__ = [
+    "Actions",
     "Certificate",
+    "Cotangents",
     "Displacement",
     "Gap",
     "KinematicBicycle",
@@ -67,11 +86,19 @@ __all__ = [
     "Weights",
     "audit",
     "certify",
+    "decode",
     "distance",
+    "encode",
+    "explain",
+    "guidance",
     "io",
+    "loss",
     "plot",
     "presets",
     "project",
+    "project_vjp",
+    "projection_loss",
+    "reward",
     "rollout",
     "signals",
     "solvers",
@@ -82,7 +109,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(f"feasible.{_HOME[name]}"), name)
-    elif name in _MODULES:
+    elif name in _MODULES or name in _OPTIONAL:
         value = importlib.import_module(f"feasible.{name}")
     else:
         raise AttributeError(f"module 'feasible' has no attribute {name!r}")

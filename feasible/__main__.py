@@ -1,4 +1,4 @@
-"""Command line: `feasible demo`, `audit FILE`, `project FILE -o OUT`, `presets [NAME]`.
+"""Command line: `feasible demo`, `audit FILE`, `project FILE -o OUT`, `report FILE -o PAGE`, `presets [NAME]`.
 
 Exit codes: 0 clean; 1 the share of infeasible (audit) or not solved (project) trajectories is over `--fail-over`; 2 the
 tool or its use is in error; 3 some rows were left out. Results go to the standard output, everything else to the
@@ -23,8 +23,9 @@ from feasible._cli.options import (
     quiet_option,
     vehicle_option,
 )
+from feasible._cli.outcome import CLEAN, ERROR, name_problems, verdict
+from feasible._cli.report import report
 
-CLEAN, OVER, ERROR, QUARANTINED = range(4)
 INTERRUPTED = 130
 PROJECT_ROWS = 32  # trajectories between two moves of the progress bar
 
@@ -77,7 +78,7 @@ def audit(
 
     bounds, car = work.limits_named(limits), work.vehicle_named(vehicle)
     with work.one_sentence():
-        batches = _read(source, car, PROJECT_ROWS if distance else 4096)
+        batches = work.read_source(source, car, PROJECT_ROWS if distance else 4096)
         result = work.audit_batches(
             work.progress(batches, "audit", quiet=quiet),
             car,
@@ -106,8 +107,8 @@ def audit(
                 f"distance to feasible: mean over a trajectory {far['mean_median']:.3f} m (median), "
                 f"{far['mean_p99']:.3f} m (99 %); largest step {far['max_largest']:.3f} m"
             )
-    _name_problems(result.quarantined)
-    return _verdict(result.infeasible, fail_over, result.quarantined)
+    name_problems(result.quarantined)
+    return verdict(result.infeasible, fail_over, result.quarantined)
 
 
 @cli.command()
@@ -135,7 +136,7 @@ def project(
 
     bounds, car = work.limits_named(limits), work.vehicle_named(vehicle)
     with work.one_sentence():
-        batches = _read(source, car, PROJECT_ROWS)
+        batches = work.read_source(source, car, PROJECT_ROWS)
         with open_table(out) as table:
             shown = work.progress(batches, "project", quiet=quiet)
             result = work.project_batches(shown, car, bounds, table, backend=backend)
@@ -145,8 +146,8 @@ def project(
     else:
         click.echo(text.before_and_after(result.before, result.after))
         click.echo(f"\n{result.line()}\nwrote {out}")
-    _name_problems(result.quarantined)
-    return _verdict(result.unsolved, fail_over, result.quarantined)
+    name_problems(result.quarantined)
+    return verdict(result.unsolved, fail_over, result.quarantined)
 
 
 @cli.command()
@@ -177,7 +178,8 @@ def demo(out: str, limits: str, vehicle: str, backend: str, as_json: bool, quiet
         temporary.write_text(document + "\n", encoding="utf-8")
     if result.last is not None:
         with replacing(folder / "before_after.png") as temporary:
-            plot.before_after(*result.last, car, bounds, temporary)
+            before, projection = result.last
+            plot.compare(before, car, bounds, projection=projection).savefig(temporary, format="png")
     if as_json:
         click.echo(document)
     else:
@@ -185,6 +187,9 @@ def demo(out: str, limits: str, vehicle: str, backend: str, as_json: bool, quiet
         wrote = ", ".join(str(folder / name) for name in ("cleaned.parquet", "audit.json", "before_after.png"))
         click.echo(f"\n{result.line()}\nwrote {wrote}")
     return CLEAN
+
+
+cli.add_command(report)
 
 
 @cli.command("presets")
@@ -222,37 +227,6 @@ def presets_(name: str | None, as_json: bool) -> int:
 
 def _first_line(documented: Any) -> str:
     return (documented.__doc__ or "").strip().split("\n")[0]
-
-
-def _read(source: dict[str, Any], vehicle: Any, batch_rows: int) -> Any:
-    """The batches of the file that the input options describe."""
-    from feasible.io import read_batches
-
-    state = source["initial_state"]
-    return read_batches(
-        source["file"],
-        dt=source["dt"],
-        columns=source["columns"],
-        initial_state=None if state is None else [] if state == "none" else [n.strip() for n in state.split(",")],
-        reference_point=source["reference_point"],
-        vehicle=vehicle,
-        batch_rows=batch_rows,
-    )
-
-
-def _name_problems(quarantined: Sequence[Any]) -> None:
-    from feasible._cli import text
-
-    for line in text.problems(quarantined):
-        click.echo(line, err=True)
-
-
-def _verdict(share: float, fail_over: float | None, quarantined: Sequence[Any]) -> int:
-    """The exit code: what the user asked to fail on comes before what was left out."""
-    if fail_over is not None and share > fail_over:
-        click.echo(f"{share:.2%} of the trajectories are not in order, more than the {fail_over:.2%} allowed", err=True)
-        return OVER
-    return QUARANTINED if quarantined else CLEAN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

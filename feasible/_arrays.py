@@ -57,6 +57,10 @@ def static(**kwargs: Any) -> Any:
 def namespace(*arrays: Array) -> Namespace:
     """The array namespace that the arrays (not None, not Python scalars) share; NumPy where there is none."""
     given = [a for a in arrays if hasattr(a, "shape")]
+    if given and all(hasattr(a, "detach") for a in given):
+        import array_api_compat.torch as xp  # the same answer, without the look-ups that torch.compile warns of
+
+        return xp
     return array_namespace(*given) if given else array_namespace(np.empty(0))
 
 

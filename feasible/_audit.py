@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from feasible import _html
 from feasible._arrays import to_numpy
 from feasible._limits import Limit, check_limits
 from feasible._motion import MIN_SPEED, SAVGOL_ORDER, SAVGOL_WINDOW, Gap, Motion
@@ -125,6 +126,9 @@ class Report:
     def __repr__(self) -> str:
         total = self.feasible.size
         return f"Report({int(self.feasible.sum())} of {total} feasible, {len(self.limits)} limits, {self.reading})"
+
+    def _repr_html_(self) -> str:
+        return _html.summary(self.summary)._repr_html_()
 
     def to_json(self, *, rows: bool = True) -> str:
         """The summary, and with `rows` each trajectory's verdict: worst excess and first step over, per limit."""

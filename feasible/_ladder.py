@@ -4,6 +4,7 @@
     retry        hard limits from the answer of a calmer problem, with larger weights on the controls, from two
                  lifts; also where the first answer may be a poor local optimum: near standstill the direction of
                  travel is ambiguous, and the best of three answers is kept
+    scatter      there, with a backend to which starts are cheap: the best from many scattered headings and speeds
     refine       hard limits at more points of a step, from the answer so far, where it breaks a limit between points
     relax        elastic limits, for rows that no backend's own recovery has answered
     brake        the closed-form fallback
@@ -15,6 +16,7 @@ rolled out, so that its dynamics are exact whatever the solver left.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +31,17 @@ _STIFFNESS = (0.02, 2.0)  # s⁶, of the lifts: they smooth away periods below 3
 _CALM = 1e4  # factor on the control weights of the calm problem whose answer a second try starts from
 _SLOW = 2.0  # m/s: mean speed below which samples do not tell the direction of travel
 _ROUGH = 0.1  # m: root mean square distance from the samples above which slow rows are tried again
+_TURN, _PACE = 1.5, 2.0  # rad, m/s: sizes of the scattered changes
 _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break limits between start, middle and end
 _BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
 _PROBES = tuple(np.linspace(0.0, 1.0, 11).tolist())  # fractions at which that is measured
+_AT_ONCE = 64  # rows that are scattered together
 _PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared
 
 
 @dataclasses.dataclass
 class Answer:
-    """For N rows: the best motion so far, and how it came about; `multipliers` are per limit, `(N, T, L)`."""
+    """For N rows: the best motion so far, and how it came about; `multipliers` are per row, `(N, T, R)`."""
 
     states: np.ndarray
     controls: np.ndarray
@@ -45,6 +49,25 @@ class Answer:
     iterations: np.ndarray
     status: np.ndarray
     merit: np.ndarray
+
+    @classmethod
+    def blank(cls, problem: Problem, given: np.ndarray) -> Answer:
+        """Of N rows of which nothing is known, but which are `given` `(N,)`."""
+        rows, steps = problem.target.shape[:2]
+        return cls(
+            states=np.zeros((rows, steps + 1, len(problem.vehicle.STATES))),
+            controls=np.zeros((rows, steps, len(problem.vehicle.CONTROLS))),
+            multipliers=np.zeros((rows, steps, len(problem.rows))),
+            iterations=np.zeros(rows, dtype=int),
+            status=np.where(given, Status.FALLBACK, Status.REJECTED),
+            merit=np.full(rows, np.inf),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Answer]) -> Answer:
+        """Of the rows of all parts."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def take(self, rows: np.ndarray, other: Answer, chosen: np.ndarray) -> None:
         """Replaces `rows` of this answer by the `chosen` ones of another."""
@@ -57,20 +80,15 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
 
     Args:
         problem: N rows in local frames.
-        solver: with `solve(problem, states, controls, elastic=...)`.
+        solver: with `solve(problem, states, controls, elastic=...)`, and optionally `STARTS`, how many further
+            starts of an ambiguous row it affords, with one of its `attempts` each.
         given: `(N,)` whether the row has any valid sample.
         accepted: normalised excess of a row that counts as solved.
     """
-    rows, steps = problem.target.shape[:2]
-    C, L = len(problem.vehicle.CONTROLS), len(problem.limits)
-    answer = Answer(
-        states=np.zeros((rows, steps + 1, len(problem.vehicle.STATES))),
-        controls=np.zeros((rows, steps, C)),
-        multipliers=np.zeros((rows, steps, L)),
-        iterations=np.zeros(rows, dtype=int),
-        status=np.where(given, Status.FALLBACK, Status.REJECTED),
-        merit=np.full(rows, np.inf),
-    )
+    steps = problem.target.shape[1]
+    starts_at_once = getattr(solver, "STARTS", 0)
+    C = len(problem.vehicle.CONTROLS)
+    answer = Answer.blank(problem, given)
 
     def attempt(which: np.ndarray, stiffness: float | None, *, follow: bool = False, elastic: bool = False) -> None:
         index = np.flatnonzero(which)
@@ -81,7 +99,7 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         if stiffness is None:
             part = dataclasses.replace(part, fractions=_FINE)
         else:
-            starts = np.stack([_start(part.select(i), stiffness) for i in range(len(index))])
+            starts = _start(part, stiffness)
             inputs = np.zeros_like(inputs)
         if follow:
             calm = solver.solve(dataclasses.replace(part, effort=_CALM * part.effort), starts, inputs)
@@ -91,14 +109,31 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         found = solver.solve(part, starts, inputs, elastic=elastic)
         answer.iterations[index] += found.iterations
         candidate = _candidate(part, found, accepted)
+        candidate.multipliers = _known_rows(problem, part, candidate.multipliers)
         # A refined answer is farther away than the one that breaks limits between the points, and replaces it.
         better = (candidate.merit < answer.merit[index]) | (stiffness is None)
         answer.take(index, candidate, better & np.isfinite(candidate.merit))
 
+    def scatter(index: np.ndarray) -> None:
+        part = problem.select(np.repeat(index, starts_at_once))
+        lifts = _start(problem.select(index), _STIFFNESS[0])
+        starts = np.concatenate([_scattered(states, starts_at_once) for states in lifts])
+        found = solver.solve(part, starts, np.zeros((len(starts), steps, C)), attempts=1)
+        candidate = _candidate(part, found, accepted)
+        candidate.multipliers = _known_rows(problem, part, candidate.multipliers)
+        best = candidate.merit.reshape(len(index), -1).argmin(1) + starts_at_once * np.arange(len(index))
+        answer.iterations[index] += found.iterations.reshape(len(index), -1).sum(1)
+        better = candidate.merit[best] < answer.merit[index]
+        for name in ("states", "controls", "multipliers", "status", "merit"):
+            getattr(answer, name)[index[better]] = getattr(candidate, name)[best[better]]
+
     attempt(given, _STIFFNESS[0])
-    again = given & ((answer.status >= Status.RELAXED) | _ambiguous(problem, answer))
+    again = given & ((answer.status >= Status.RELAXED) | (_ambiguous(problem, answer) & (not starts_at_once)))
     for stiffness in _STIFFNESS:
         attempt(again, stiffness, follow=True)
+    scattered = np.flatnonzero(given & _ambiguous(problem, answer)) if starts_at_once else np.zeros(0, dtype=int)
+    for first in range(0, len(scattered), _AT_ONCE):
+        scatter(scattered[first : first + _AT_ONCE])
     attempt((answer.status == Status.PROJECTED) & (_between(problem, answer) > _BETWEEN), None)
     attempt(answer.status == Status.FALLBACK, _STIFFNESS[1], elastic=True)
     for i in np.flatnonzero(answer.status >= Status.FALLBACK):
@@ -117,18 +152,17 @@ def _candidate(problem: Problem, found: Solution, accepted: float) -> Answer:
     return Answer(
         states=states,
         controls=controls,
-        multipliers=_per_limit(problem, found.multipliers),
+        multipliers=found.multipliers,
         iterations=found.iterations,
         status=np.where(solved, Status.PROJECTED, Status.RELAXED),
         merit=np.where(usable, merit, np.inf),
     )
 
 
-def _per_limit(problem: Problem, multipliers: np.ndarray) -> np.ndarray:
-    """`(N, T, L)` from those of rows `(N, T, R)`: the sum over the points of a step, 0 where not finite."""
+def _known_rows(problem: Problem, part: Problem, multipliers: np.ndarray) -> np.ndarray:
+    """Multipliers `(N, T, R)` of the problem's rows from those of the rows of `part`; 0 where not finite."""
     finite = np.nan_to_num(multipliers, nan=0.0, posinf=0.0, neginf=0.0)
-    owner = np.array([row.limit for row in problem.rows])
-    return np.stack([finite[..., owner == i].sum(-1) for i in range(len(problem.limits))], axis=-1)
+    return finite[..., [part.rows.index(row) for row in problem.rows]]
 
 
 def _between(problem: Problem, answer: Answer) -> np.ndarray:
@@ -136,8 +170,25 @@ def _between(problem: Problem, answer: Answer) -> np.ndarray:
     return dataclasses.replace(problem, fractions=_PROBES).excess(answer.states, answer.controls).max((0, -1))
 
 
-def _start(row: Problem, stiffness: float) -> np.ndarray:
-    return lift(row.target, row.weight, row.initial_state, row.dt, stiffness)
+def _start(problem: Problem, stiffness: float) -> np.ndarray:
+    return lift(problem.target, problem.weight, problem.initial_state, problem.dt, stiffness)
+
+
+def _scattered(start: np.ndarray, count: int) -> np.ndarray:
+    """`(count, T + 1, 6)`: a start with smooth random changes of heading and speed, in mirrored pairs.
+
+    The changes are drawn once and for all, so that a row's answer is its own; pairs, so that a mirrored row has the
+    mirrored answer.
+    """
+    rng = np.random.default_rng(0)
+    phase = np.pi * np.linspace(0.0, 1.0, len(start))
+    waves = np.cos(phase * np.arange(6)[:, None])
+    change = rng.normal(size=(2, count // 2, 6)) / (1.0 + np.arange(6)) @ waves
+    starts = np.repeat(start[None], count, axis=0)
+    starts[:, :, 2] += _TURN * np.concatenate([change[0], -change[0]])
+    starts[:, :, 3] += _PACE * np.concatenate([change[1], change[1]])
+    starts[:, :, 4:] = 0.0
+    return starts
 
 
 def _now(row: Problem) -> np.ndarray:

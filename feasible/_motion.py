@@ -38,6 +38,7 @@ from feasible._arrays import Array, Namespace, namespace, pytree, static, wrap
 from feasible._trajectory import Trajectory
 
 MIN_SPEED = 0.5  # m/s; below, one centimetre of noise at 10 Hz turns the course by more than 0.2 rad: no curvature
+SHORTEST_STEP = 1e-6  # m between samples; shorter ones have no direction
 COARSEST_DT = 0.25  # s; above, a jerk bound of a few m/s³ can be broken and kept again between two differences
 SAVGOL_WINDOW = 11  # samples, 1.1 s at 10 Hz: wide enough for centimetre noise, narrow enough for a swerve
 SAVGOL_ORDER = 3
@@ -187,8 +188,9 @@ def _difference(t: Trajectory, min_speed: float) -> Motion:
         direction = None
         turn = wrap(xp, t.yaw[..., 1:] - t.yaw[..., :-1])
     else:
-        yaw, direction, corner = _course(xp, dx, dy, chord)
-        turn = _between(corner)
+        whole = t.valid[..., 2:] & t.valid[..., 1:-1] & t.valid[..., :-2]
+        yaw, direction, corner = _course(xp, dx, dy, chord, whole)
+        turn = _between_known(xp, corner, whole)
 
     half = turn * turn
     arc = chord * (1.0 + half / 24.0 + half * half * (7.0 / 5760.0) + half * half * half * (31.0 / 967680.0))
@@ -249,19 +251,33 @@ def _difference(t: Trajectory, min_speed: float) -> Motion:
     )
 
 
-def _course(xp: Namespace, dx: Array, dy: Array, chord: Array) -> tuple[Array, Array, Array]:
-    """From chords alone: yaw at samples (T), direction of travel on segments (±1), turn at inner samples (T - 2)."""
-    usable = (chord[..., 1:] > 0) & (chord[..., :-1] > 0)
+def _between_known(xp: Namespace, a: Array, known: Array) -> Array:
+    """Like `_between`, of the neighbours that are known; 0 where neither is."""
+    none = xp.zeros_like(a[..., :1])
+    total = xp.concat([none, xp.where(known, a, 0.0), none], axis=-1)
+    count = xp.concat([none, xp.astype(known, a.dtype), none], axis=-1)
+    total, count = total[..., 1:] + total[..., :-1], count[..., 1:] + count[..., :-1]
+    return total / xp.where(count > 0, count, 1.0)
+
+
+def _course(xp: Namespace, dx: Array, dy: Array, chord: Array, whole: Array) -> tuple[Array, Array, Array]:
+    """From chords alone: yaw at samples (T), direction of travel on segments (±1), turn at inner samples (T - 2).
+
+    `whole` `(..., T - 2)` tells the inner samples with both neighbours: the filler of a missing sample turns nothing.
+    """
+    # Below, the squares of cross and dot, which the slope of atan2 is divided by, would underflow in float32.
+    usable = whole & (chord[..., 1:] > SHORTEST_STEP) & (chord[..., :-1] > SHORTEST_STEP)
     cross = dx[..., :-1] * dy[..., 1:] - dy[..., :-1] * dx[..., 1:]
     dot = dx[..., :-1] * dx[..., 1:] + dy[..., :-1] * dy[..., 1:]
     corner = xp.atan2(xp.where(usable, cross, 0.0), xp.where(usable, dot, 1.0))
     # No car turns by more than 90° in a step: the gear changed. Fold the turn and flip the direction of travel.
     reversal = xp.abs(corner) > np.pi / 2
-    corner = corner - xp.where(reversal, np.pi * xp.sign(corner), 0.0)
+    one = xp.ones_like(corner)
+    corner = corner - xp.where(reversal, np.pi * xp.where(corner > 0, one, -one), 0.0)
     flips = xp.cumulative_sum(xp.astype(reversal, xp.int32), axis=-1)
     flips = xp.concat([xp.zeros_like(flips[..., :1]), flips], axis=-1)
     direction = 1.0 - 2.0 * xp.astype(flips % 2, chord.dtype)
-    still = chord == 0
+    still = chord <= SHORTEST_STEP
     course = xp.atan2(xp.where(still, 0.0, dy * direction), xp.where(still, 1.0, dx * direction))
     yaw = xp.concat(
         [course[..., :1] - corner[..., :1] / 2, course[..., :-1] + corner / 2, course[..., -1:] + corner[..., -1:] / 2],

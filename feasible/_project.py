@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 from typing import Any
 
 import numpy as np
 
-from feasible._arrays import to_numpy, wrap
+from feasible import _html
+from feasible._arrays import wrap
 from feasible._check import Certificate, certify
-from feasible._ladder import descend
-from feasible._lift import lift
+from feasible._frame import Frames, initial_states, localise
+from feasible._ladder import Answer, descend
 from feasible._limits import Limit, check_limits
 from feasible._motion import Motion
 from feasible._problem import Problem, Weights
 from feasible._status import Status
-from feasible._trajectory import Trajectory, recentre
+from feasible._trajectory import Trajectory
 
-BACKENDS = {"osqp": "feasible.solvers.osqp_", "cvxpy": "feasible.solvers.cvxpy_", "riccati": "feasible.solvers.riccati"}
+BACKENDS = {"riccati": "feasible.solvers.riccati", "osqp": "feasible.solvers.osqp_", "cvxpy": "feasible.solvers.cvxpy_"}
 ACCEPTED = 5e-4  # normalised excess of a solved row where limits are imposed; half of what an exact audit accepts
 CERTIFIED = 1e-2  # normalised excess of a solved row in continuous time, between the points where they are imposed
 STILL = 1e-3  # m: a sample that no position leaves by more counts as unchanged
-FARTHEST = 1e6  # m from the first valid sample: farther away is not a trajectory but an error, and masked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +57,7 @@ class Projection:
         relaxed: flat tuple, one entry a row: a sentence per limit that was relaxed, empty for most.
         objective: `(...)` value of the projection's objective.
         iterations: `(...)` linearisations used.
+        limits: those of the call. vehicle: likewise.
     """
 
     trajectory: Trajectory
@@ -73,6 +73,8 @@ class Projection:
     relaxed: tuple[str, ...]
     objective: np.ndarray
     iterations: np.ndarray
+    limits: tuple[Limit, ...]
+    vehicle: Any
 
     def count(self, status: Status) -> int:
         """Number of samples with a status."""
@@ -82,6 +84,9 @@ class Projection:
         counts = ", ".join(f"{self.count(s)} {s.name.lower()}" for s in Status if self.count(s))
         return f"Projection({counts or 'no samples'})"
 
+    def _repr_html_(self) -> str:
+        return _html.projection(self, Status)._repr_html_()
+
 
 def project(
     trajectory: Trajectory,
@@ -90,7 +95,7 @@ def project(
     *,
     initial_state: Any = None,
     weights: Weights | None = None,
-    backend: Any = "osqp",
+    backend: Any = "riccati",
     progress: bool = False,
 ) -> Projection:
     """Moves each sample as little as possible so that the vehicle can drive it within the limits.
@@ -104,7 +109,8 @@ def project(
         initial_state: `(..., d)` with d <= 6: x, y, yaw, speed, acceleration, curvature *now*, one step before the
             first sample. Missing or NaN components are free. None: all are estimated.
         weights: of the objective; see `Weights`.
-        backend: "osqp", "cvxpy", "riccati" (for batches; compiles first), or any object with their `solve`.
+        backend: "riccati" (compiles first, some seconds for new limits), "osqp", "cvxpy" (both a row at a time), or
+            any object with their `solve`.
         progress: show a bar on standard error.
 
     Returns:
@@ -113,14 +119,42 @@ def project(
     Raises:
         ValueError: for shapes that do not fit, limits that are none, or an unknown backend.
     """
+    return finish(solve(trajectory, vehicle, limits, initial_state, weights, backend, progress))
+
+
+@dataclasses.dataclass(frozen=True)
+class Solved:
+    """What the solvers found for N rows, in frames of their own.
+
+    Attributes:
+        batch: the shape that N stands for.
+        frames: of the rows. problem: in them. given: `(N,)` whether a row has any valid sample. answer: the best found.
+    """
+
+    batch: tuple[int, ...]
+    frames: Frames
+    problem: Problem
+    given: np.ndarray
+    answer: Answer
+
+
+def solve(
+    trajectory: Trajectory,
+    vehicle: Any,
+    limits: Any,
+    initial_state: Any,
+    weights: Weights | None,
+    backend: Any,
+    progress: bool,
+) -> Solved:
+    """The part of `project` that solves; arguments as there."""
     trajectory.check()
     limits = check_limits(limits)
     weights = weights or Weights()
     solver = _backend(backend)
-    batch, steps = trajectory.batch_shape, trajectory.horizon
-    start = _initial_states(initial_state, batch, len(vehicle.STATES))
-
-    frames, problem, given = _localise(trajectory, vehicle, limits, start, weights)
+    batch = trajectory.batch_shape
+    start = initial_states(initial_state, batch, len(vehicle.STATES))
+    frames, problem, given = localise(trajectory, vehicle, limits, start, weights)
     size = problem.target.shape[0]
     chunk = getattr(solver, "CHUNK", 1)
     answers = []
@@ -129,15 +163,23 @@ def project(
             part = problem.select(slice(i, i + chunk))
             answers.append(descend(part, solver, given[i : i + chunk], accepted=ACCEPTED))
             bar.update(len(part.target))
-    states, controls, prices, iterations, status = _gather(answers, problem)
+    answer = Answer.join(answers) if answers else Answer.blank(problem, given)
+    return Solved(batch, frames, problem, given, answer)
 
+
+def finish(solved: Solved) -> Projection:
+    """The certified result."""
+    problem, batch, answer = solved.problem, solved.batch, solved.answer
+    states, controls, vehicle, limits = answer.states, answer.controls, problem.vehicle, problem.limits
+    size, steps = problem.target.shape[:2]
     certificate = certify(states, controls, problem.dt, vehicle, limits)
-    status, moved = _judge(problem, states, certificate, status)
+    status, moved = _judge(problem, states, certificate, answer.status)
     relaxed = tuple(
         _relaxed(problem.select(i), states[i], controls[i]) if status[i] == Status.RELAXED else "" for i in range(size)
     )
     objective = problem.objective(states, controls) if size else np.zeros(0)
-    states = frames.world(states)
+    states = solved.frames.world(states)
+    prices = _per_limit(problem, answer.multipliers)
 
     def shaped(a: np.ndarray) -> np.ndarray:
         return a.reshape((*batch, *a.shape[1:]))
@@ -164,7 +206,9 @@ def project(
         multipliers={limit.name: shaped(prices[..., i]) for i, limit in enumerate(limits)},
         relaxed=relaxed,
         objective=shaped(objective),
-        iterations=shaped(iterations),
+        iterations=shaped(answer.iterations),
+        limits=limits,
+        vehicle=vehicle,
     )
 
 
@@ -178,28 +222,6 @@ def distance(
     return project(trajectory, vehicle, limits, initial_state=initial_state, **options).displacement
 
 
-@dataclasses.dataclass(frozen=True)
-class _Frames:
-    """Of N rows: `origin` `(N, 2)` and `heading` `(N,)` of the local frames in the world."""
-
-    origin: np.ndarray
-    heading: np.ndarray
-
-    def world(self, states: np.ndarray) -> np.ndarray:
-        """States `(N, T + 1, S)` from the local frames to the world."""
-        out = states.copy()
-        out[..., :2] = rotate(states[..., :2], self.heading) + self.origin[:, None]
-        out[..., 2] += self.heading[:, None]
-        return out
-
-
-def rotate(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Points `(N, ..., 2)` turned by `angle` `(N,)` [rad]."""
-    angle = angle.reshape(-1, *[1] * (points.ndim - 2))
-    c, s = np.cos(angle), np.sin(angle)
-    return np.stack([c * points[..., 0] - s * points[..., 1], s * points[..., 0] + c * points[..., 1]], axis=-1)
-
-
 def _backend(backend: Any) -> Any:
     if hasattr(backend, "solve"):
         return backend
@@ -208,71 +230,10 @@ def _backend(backend: Any) -> Any:
     return importlib.import_module(BACKENDS[backend])
 
 
-def _initial_states(initial_state: Any, batch: tuple[int, ...], size: int) -> np.ndarray:
-    """`(N, S)`, NaN where free."""
-    full = np.full((math.prod(batch), size), np.nan)
-    if initial_state is None:
-        return full
-    given = np.asarray(to_numpy(initial_state), dtype=np.float64)
-    if given.ndim < 1 or not 1 <= given.shape[-1] <= size:
-        raise ValueError(f"initial_state: expected shape (..., d) with d <= {size}, got {given.shape}")
-    try:
-        given = np.broadcast_to(given, (*batch, given.shape[-1]))
-    except ValueError:
-        raise ValueError(
-            f"initial_state: expected batch axes {batch} like the trajectory, got shape {given.shape}"
-        ) from None
-    given = given.reshape(-1, given.shape[-1])
-    full[:, : given.shape[-1]] = np.where(np.isfinite(given), given, np.nan)
-    if (np.isfinite(full[:, 0]) != np.isfinite(full[:, 1])).any():
-        raise ValueError("initial_state: expected x and y both given or both NaN")
-    return full
-
-
-def _localise(
-    trajectory: Trajectory, vehicle: Any, limits: tuple[Limit, ...], start: np.ndarray, weights: Weights
-) -> tuple[_Frames, Problem, np.ndarray]:
-    """The rows in frames of their own, and which of them have anything to stay close to, `(N,)` bool."""
-    steps = trajectory.horizon
-    host, origin = recentre(trajectory)
-    rows = math.prod(trajectory.batch_shape)
-    origin = origin.reshape(rows, 2).copy()
-    target = np.zeros((rows, steps, 4))
-    for i, column in enumerate((host.x, host.y, host.yaw, host.speed)):
-        if column is not None:
-            target[..., i] = column.reshape(rows, steps)
-    valid = host.valid.reshape(rows, steps) & (np.abs(target[..., :2]).max(-1) <= FARTHEST)
-    valid &= np.abs(target[..., 3]) <= FARTHEST
-    target = np.where(valid[..., None], target, 0.0)
-    stated = np.array([1.0, 1.0, host.yaw is not None, host.speed is not None])
-    weight = valid[..., None] * stated * [weights.position, weights.position, weights.yaw, weights.speed]
-
-    posed = np.isfinite(start[:, 0])
-    nothing = posed & ~valid.any(1)
-    origin[nothing] = start[nothing, :2]
-    start = start.copy()
-    start[:, :2] -= origin
-    # An initial position that is nowhere near the samples, or an absurd speed, is as good as none.
-    absurd = np.abs(np.nan_to_num(start)).max(1) > FARTHEST
-    start[absurd] = np.nan
-
-    first = np.stack([lift(target[i], weight[i], start[i], float(host.dt))[0] for i in range(rows)] or [np.zeros(6)])
-    heading = first[:rows, 2]
-    target[..., :2] = rotate(target[..., :2], -heading) * valid[..., None]
-    target[..., 2] -= heading[:, None]
-    start[:, :2] = rotate(start[:, :2], -heading)
-    start[:, 2] = wrap(np, start[:, 2] - heading)
-    problem = Problem(vehicle, limits, float(host.dt), target, weight, start, np.asarray(weights.controls))
-    return _Frames(origin, heading), problem, valid.any(1)
-
-
-def _gather(answers: list[Any], problem: Problem) -> tuple[np.ndarray, ...]:
-    steps, S, C = problem.target.shape[1], len(problem.vehicle.STATES), len(problem.vehicle.CONTROLS)
-    if not answers:
-        empty = [np.zeros((0, steps + 1, S)), np.zeros((0, steps, C)), np.zeros((0, steps, len(problem.limits)))]
-        return (*empty, np.zeros(0, dtype=int), np.zeros(0, dtype=int))
-    names = ("states", "controls", "multipliers", "iterations", "status")
-    return tuple(np.concatenate([getattr(a, name) for a in answers]) for name in names)
+def _per_limit(problem: Problem, multipliers: np.ndarray) -> np.ndarray:
+    """`(N, T, L)` from those of rows `(N, T, R)`: the sum over the points of a step."""
+    owner = np.array([row.limit for row in problem.rows])
+    return np.stack([multipliers[..., owner == i].sum(-1) for i in range(len(problem.limits))], axis=-1)
 
 
 def _judge(

@@ -52,12 +52,12 @@ def clip_controls(controls: Array, vehicle: Any, limits: tuple[Any, ...]) -> Arr
     columns = [controls[..., i] for i in range(len(vehicle.CONTROLS))]
     for i, name in enumerate(vehicle.CONTROLS):
         for limit in limits:
-            if limit.reads == {name} and _is_control(limit, vehicle, i):
+            if limit.reads == {name} and is_control(limit, vehicle, i):
                 columns[i] = xp.clip(columns[i], limit.lower, limit.upper)
     return xp.stack(columns, axis=-1)
 
 
-def _is_control(limit: Any, vehicle: Any, control: int) -> bool:
+def is_control(limit: Any, vehicle: Any, control: int) -> bool:
     """Whether the limit's signal is the control, unscaled: probed at two points, on the host."""
     import numpy as np
 

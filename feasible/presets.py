@@ -12,10 +12,11 @@ Rules that are not about one point of one trajectory are left out, and named whe
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from feasible import signals
-from feasible._limits import Limit
+from feasible import _html, signals
+from feasible._html import Table
+from feasible._limits import Limit, check_limits
 from feasible.signals import STANDARD_GRAVITY
 
 _friction_share = functools.cache(signals.friction_share)  # one function per number, see `signals.share_by_speed`
@@ -281,3 +282,11 @@ def get(name: str) -> tuple[Limit, ...]:
         if preset.__name__ == name:
             return preset()
     raise ValueError(f"presets: expected one of {', '.join(names())}, got {name!r}")
+
+
+def show(limits: Iterable[Limit]) -> Table:
+    """Every number of a set of limits with unit and source, as a table that prints, and shows in a notebook.
+
+    A set of limits is a plain tuple, because sums and slices of one have to stay one; so it cannot show itself.
+    """
+    return _html.limits(check_limits(limits))

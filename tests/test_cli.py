@@ -71,7 +71,7 @@ def test_help_answers_within_half_a_second():
         done = shell("-m", "feasible", "--help")
         seconds.append(time.perf_counter() - start)
         assert done.returncode == 0
-        assert all(command in done.stdout for command in ("audit", "demo", "presets", "project"))
+        assert all(command in done.stdout for command in ("audit", "demo", "presets", "project", "report"))
     assert min(seconds) < 0.5
 
 
@@ -173,11 +173,11 @@ def test_audit_json_is_all_that_is_printed(capsys, mixed):
 
 
 def test_audit_of_batches_is_the_audit_of_the_file(capsys, monkeypatch, file):
-    from feasible import __main__
+    from feasible._cli import work
 
     whole = json.loads(run(capsys, "audit", file, "--json", "--quiet")[1])
-    read = __main__._read
-    monkeypatch.setattr(__main__, "_read", lambda source, vehicle, rows: read(source, vehicle, 1))
+    read = work.read_source
+    monkeypatch.setattr(work, "read_source", lambda source, vehicle, rows: read(source, vehicle, 1))
     assert json.loads(run(capsys, "audit", file, "--json", "--quiet")[1]) == whole
 
 
@@ -290,7 +290,8 @@ def test_demo(capsys, monkeypatch, tmp_path, values):
     (tmp_path / "data").mkdir()
     state = np.array([[0, 0, 0, 10], [0, 3, 0, 8], [0, 0, 0, 12], [0, 0, 0, 5]], dtype=float)
     np.savez(tmp_path / "data" / "sample.npz", pred=values, dt=0.1, ids=np.arange(4), initial_state=state)
-    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
+    files = importlib.resources.files  # of other packages stay theirs
+    monkeypatch.setattr(importlib.resources, "files", lambda p: tmp_path if p == "feasible" else files(p))
     code, out, _ = run(capsys, "demo", "--out", tmp_path / "results", "--quiet")
     assert code == 0
     assert re.search(r"limit +unit +bound +over before +over after +worst before +worst after", out)
@@ -334,7 +335,7 @@ MISTAKES = {
     "folder": (["project", "IN", "-o", "DIR/nowhere/out.npz"], r"folder .*nowhere does not exist; make it first"),
     "backend": (
         ["project", "IN", "-o", "DIR/out.npz", "--backend", "magic"],
-        r"'magic' is not one of 'osqp', 'cvxpy', 'riccati'",
+        r"'magic' is not one of 'riccati', 'osqp', 'cvxpy'",
     ),
 }
 

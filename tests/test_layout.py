@@ -12,6 +12,7 @@ import feasible
 PACKAGE = Path(feasible.__file__).parent
 TIERS = {
     "_arrays": 0,
+    "_html": 0,
     "_trajectory": 0,
     "_motion": 1,
     "_status": 1,
@@ -21,16 +22,29 @@ TIERS = {
     "presets": 3,
     "_summary": 4,
     "_audit": 4,
+    "_loss": 4,
+    "_guidance": 5,
     "_check": 4,
     "_rollout": 4,
     "_problem": 4,
     "_lift": 4,
+    "_frame": 5,
     "solvers": 5,
     "_brake": 5,
     "_ladder": 6,
     "_project": 6,
+    "_derivative": 7,
+    "_explain": 7,
+    "_actions": 7,
+    "_projection_loss": 7,
     "io": 7,
     "plot": 7,
+    "_report": 8,
+    "interactive": 8,
+    "gym": 8,
+    "rl": 8,
+    "torch": 8,
+    "_torch_ops": 8,
     "_cli": 8,
     "__main__": 8,
     "__init__": 9,
@@ -107,7 +121,7 @@ import os; os.environ["JAX_PLATFORMS"] = "nowhere"
 import numpy as np, feasible
 t = feasible.Trajectory.from_array(np.linspace(0, 9, 20).reshape(10, 2), dt=0.1)
 v, limits = feasible.vehicles.nuplan_pacifica(), feasible.presets.physical()
-feasible.audit(t, v, limits); feasible.project(t, v, limits)
+feasible.audit(t, v, limits); feasible.project(t, v, limits, backend="osqp")
 """
     assert loaded(code, "jax") == ["jax"]
 

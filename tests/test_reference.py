@@ -7,9 +7,9 @@ from ipopt_reference import NUPLAN_BOUNDS, Reference, physical_bounds
 import feasible
 from benchmarks.real_data import spread
 from feasible import Status, Trajectory, presets, project
+from feasible._frame import initial_states, localise
 from feasible._ladder import _start
 from feasible._problem import Weights, curvature, linearise
-from feasible._project import _initial_states, _localise
 from feasible.solvers import osqp_
 from feasible.solvers._sqp import solve_row
 from feasible.solvers._stage_qp import StageQP
@@ -30,8 +30,8 @@ ROWS = 4  # of each file here; benchmarks/agreement.py measures 50 and 100
 def local_problem(values, preset):
     """The rows as the solvers see them: in frames of their own."""
     trajectory = Trajectory.from_array(values, dt=0.1)
-    start = _initial_states(None, trajectory.batch_shape, 6)
-    return _localise(trajectory, VEHICLE, presets.get(preset), start, Weights())[1]
+    start = initial_states(None, trajectory.batch_shape, 6)
+    return localise(trajectory, VEHICLE, presets.get(preset), start, Weights())[1]
 
 
 def reference(preset, steps):

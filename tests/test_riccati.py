@@ -13,9 +13,10 @@ from feasible._problem import Problem, Weights, curvature, linearise
 from feasible.solvers import _riccati_algebra as la
 from feasible.solvers import osqp_, riccati
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
-from feasible.solvers._riccati_loop import Options, _start
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers._riccati_stage import Stage
+from feasible.solvers._riccati_trial import start as begin
+from feasible.solvers.riccati import Riccati
 from feasible.vehicles import KinematicBicycle
 
 STEPS, DT = 24, 0.1
@@ -46,7 +47,7 @@ def problem(rows=5, seed=0, initial=False):
 
 
 def start(p):
-    states = np.stack([lift(*row, p.dt) for row in zip(p.target, p.weight, p.initial_state, strict=True)])
+    states = lift(p.target, p.weight, p.initial_state, p.dt)
     return states, np.zeros((len(states), STEPS, 2))
 
 
@@ -76,6 +77,17 @@ def test_agrees_with_sqp(solved):
         p.objective(ours.states, ours.controls), p.objective(theirs.states, theirs.controls), rtol=1e-3, atol=1e-4
     )
     assert np.abs(ours.states - theirs.states)[..., :2].max() < 0.02
+
+
+@pytest.mark.parametrize("backend", [Riccati(engine="xla"), Riccati(dtype=np.float32)], ids=["xla", "float32"])
+def test_engines_and_types_agree(solved, backend):
+    p, ours = solved
+    theirs = backend.solve(p, *start(p))
+    assert theirs.converged.all()
+    assert p.excess(theirs.states, theirs.controls).max() <= 1e-3
+    np.testing.assert_allclose(theirs.states[..., :2], ours.states[..., :2], atol=2e-3)
+    if backend.engine == "xla":
+        np.testing.assert_allclose(theirs.multipliers, ours.multipliers, rtol=1e-3, atol=1e-4)
 
 
 def test_multipliers_price_the_bounds_that_bind(solved):
@@ -152,7 +164,9 @@ def as_iterate(kernel, states, controls):
 
 def as_data(p):
     columns = ([jnp.asarray(a[0, :, i : i + 1]) for i in range(4)] for a in (p.target, p.weight))
-    return Data(*columns, [jnp.asarray(np.isnan(p.initial_state[:, i])) for i in range(6)])
+    free = [jnp.asarray(np.isnan(p.initial_state[:, i]).astype(float)) for i in range(6)]
+    effort = [jnp.full(1, r * t * t) for r, t in zip(p.effort, p.vehicle.TYPICAL[6:], strict=True)]
+    return Data(*columns, free, effort, jnp.full(1, float(STEPS)))
 
 
 def dense(matrix):
@@ -201,11 +215,11 @@ def test_riccati_step_solves_the_dense_kkt_system(x64):
     """Gauss-Newton part by hand: with a straight, unpriced barrier-free problem the step minimises a known QP."""
     limits = (Limit("acceleration", signals.acceleration, -1e6, 1e6),)  # far away: W and y vanish
     p = dataclasses.replace(problem(rows=1), limits=limits, effort=np.array([0.1, 0.2]))
-    kernel = Kernel(Stage(p.select(0)), p.effort, None)
+    kernel = Kernel(Stage(p.select(0)), None)
     rng = np.random.default_rng(1)
     states, controls = start(p)[0][0], rng.normal(size=(STEPS, 2)) * [0.5, 0.01]
-    it = _start(kernel, as_iterate(kernel, states, controls), Options(mu_start=1e-12))
     one = jnp.ones(1)
+    it = begin(kernel, as_iterate(kernel, states, controls), 1e-12 * one, 0.3 * one)
     gains, dx0, _, pivot = kernel.backward(it, as_data(p), 1e-12 * one, 10.0 * one)
     step, _ = kernel.forward(it, as_data(p), gains, dx0, 1e-12 * one)
 
@@ -252,15 +266,15 @@ def test_factor_solves_and_reports_negative_curvature(x64):
     assert la.factor([[-e for e in row] for row in entries], 1e-9)[2] < 0
 
 
-def test_a_batch_through_project_agrees_with_the_default_backend():
+def test_a_batch_through_project_agrees_with_osqp():
     """The whole ladder on raw predictions; a second, smaller batch reuses the program."""
     with np.load(feasible.__path__[0] + "/data/sample.npz") as file:
         values = file["pred"][::16].astype(float)
     trajectory = feasible.Trajectory.from_array(values, dt=0.1)
     vehicle, limits = feasible.vehicles.nuplan_pacifica(), feasible.presets.physical()
-    mine = feasible.project(trajectory, vehicle, limits, backend="riccati")
-    other = feasible.project(trajectory, vehicle, limits)
+    mine = feasible.project(trajectory, vehicle, limits)
+    other = feasible.project(trajectory, vehicle, limits, backend="osqp")
     assert (mine.status <= feasible.Status.PROJECTED).all()
     np.testing.assert_allclose(mine.objective, other.objective, rtol=1e-3, atol=1e-4)
-    few = feasible.project(trajectory[3:5], vehicle, limits, backend="riccati")
+    few = feasible.project(trajectory[3:5], vehicle, limits)
     np.testing.assert_allclose(few.states[..., :2], mine.states[3:5, :, :2], atol=1e-5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-BACKENDS = ("osqp", "cvxpy", "riccati")
+BACKENDS = ("riccati", "osqp", "cvxpy")
 
 Command = Callable[..., Any]
 

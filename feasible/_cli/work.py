@@ -50,6 +50,20 @@ def vehicle_named(name: str) -> Any:
         raise click.ClickException(str(error)) from None
 
 
+def read_source(source: dict[str, Any], vehicle: Any, batch_rows: int) -> Iterator[io.Batch]:
+    """The batches of the file that the input options describe."""
+    state = source["initial_state"]
+    return io.read_batches(
+        source["file"],
+        dt=source["dt"],
+        columns=source["columns"],
+        initial_state=None if state is None else [] if state == "none" else [n.strip() for n in state.split(",")],
+        reference_point=source["reference_point"],
+        vehicle=vehicle,
+        batch_rows=batch_rows,
+    )
+
+
 def progress(batches: Iterable[io.Batch], what: str, *, quiet: bool) -> Iterator[io.Batch]:
     """The batches, with a bar of trajectories on the standard error."""
     from tqdm import tqdm

@@ -138,6 +138,17 @@ def solve(low: Matrix, inverse: Vector, b: Sequence[Entry]) -> Vector:
     return x
 
 
+def scan(body: Callable[[Any, Any], Any], start: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+    """`jax.lax.scan`; numbers and Nones in what the body returns become arrays or stay out."""
+
+    def filled(carry: Any, given: Any) -> Any:
+        after, out = body(carry, given)
+        like = jax.tree.leaves(carry)[0] if jax.tree.leaves(carry) else jax.tree.leaves(given)[0]
+        return jax.tree.map(lambda a: a + jnp.zeros_like(like) if isinstance(a, float) else a, (after, out))
+
+    return jax.lax.scan(filled, start, inputs, reverse=reverse)
+
+
 def fence(open_: Array, function: Callable[[], Any]) -> Any:
     """`function()`, computed once: behind a branch on a run-time scalar that is always true.
 

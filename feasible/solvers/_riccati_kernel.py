@@ -11,33 +11,44 @@ The backward recursion is Riccati's. With V(dx) = 1/2 dxᵀ P dx + pᵀ dx the c
     P ← Hxx + Hxu K,  p ← hx + Hxu k.
 
 The problem restricted to the linearised dynamics is convex exactly if every Huu is positive definite.
+
+Everything is elementwise on arrays `(B,)` inside scans over `(T, B)`; the batch axes B may be absent too, which is
+how the same code is compiled for the lanes of a vector register.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from feasible._arrays import Array, wrap
 from feasible.solvers import _riccati_algebra as la
 from feasible.solvers._riccati_algebra import Matrix, Vector
-from feasible.solvers._riccati_rows import Barrier, Scores, Side, Totals, condense, join, judge, recover, split
+from feasible.solvers._riccati_rows import Barrier, Scores, Side, condense, join, recover, split
 from feasible.solvers._riccati_stage import Signals, Stage
 
 _FLOOR = 1e-9  # smallest pivot of Huu, in units of m² per typical control squared; the effort alone gives about 1e-5
 
 
 class Data(NamedTuple):
-    """What a row is about, batch last: `target` and `weight` 4 arrays `(T, B)`, `free` S arrays `(B,)` of bool."""
+    """What a row is about, batch last.
+
+    Attributes:
+        target: 4 arrays `(T, B)`: x, y, yaw, speed. weight: of their squared errors.
+        free: S arrays `(B,)`, positive where the first state is not given.
+        effort: C arrays `(B,)`, weights of the squared controls in typical units.
+        steps: `(B,)` T, as a number.
+    """
 
     target: list[Array]
     weight: list[Array]
     free: list[Array]
+    effort: list[Array]
+    steps: Array
 
 
 class Iterate(NamedTuple):
@@ -58,14 +69,24 @@ class Gains(NamedTuple):
     c: Vector
 
 
-def _previous(it: Iterate) -> list[Array]:
+class Assembled(NamedTuple):
+    """Of a step: where it ends, Jacobian, Hessian, gradient of the barrier problem, gradient of the Lagrangian."""
+
+    at: Vector
+    J: Matrix
+    H: Matrix
+    h: Vector
+    slope: Vector
+
+
+def previous(it: Iterate) -> list[Array]:
     """States at the start of every step, S arrays `(T, B)`."""
-    return [jnp.concatenate([a[None], b[:-1]]) for a, b in zip(it.x0, it.x, strict=True)]
+    return [jnp.concatenate([a[None], jax.lax.slice_in_dim(b, 0, -1)]) for a, b in zip(it.x0, it.x, strict=True)]
 
 
-def _entry(it: Iterate) -> list[Array]:
+def entered(it: Iterate) -> list[Array]:
     """The first state, with the control that the signals expect beside it."""
-    return [*it.x0, *(a[0] for a in it.u)]
+    return [*it.x0, *(jax.lax.index_in_dim(a, 0, keepdims=False) for a in it.u)]
 
 
 class Kernel:
@@ -73,13 +94,12 @@ class Kernel:
 
     Args:
         stage: derivatives of a step.
-        effort: C weights of the squared controls.
         penalty: ρ of rows that read states, or None where every row is hard.
+        fenced: whether XLA has to be kept from fusing across the parts of a step; see `fence`.
     """
 
-    def __init__(self, stage: Stage, effort: np.ndarray, penalty: float | None):
-        self.stage, self.penalty = stage, penalty
-        self.effort = [float(r) * t * t for r, t in zip(effort, stage.typical[stage.S :], strict=True)]
+    def __init__(self, stage: Stage, penalty: float | None, *, fenced: bool = True):
+        self.stage, self.penalty, self._fenced = stage, penalty, fenced
         # Regularisation is on physical units: in typical ones it would hold curvature, which is small, too firmly.
         self.metric = [t * t for t in stage.typical]
         self.sides = {f: stage.sides(signals.rows) for f, signals in stage.signals.items()}
@@ -91,122 +111,134 @@ class Kernel:
         groups = [(self.stage.entry, self.entry_sides)] if entry else groups
         return [self.penalty is not None and self.stage.soft(g.rows[i]) for g, sides in groups for i, _, _ in sides]
 
-    def rows(self, it: Iterate) -> tuple[list[Array], list[Array]]:
-        """Every one-sided row g of the steps `(T, B)`, and of the entry `(B,)`."""
-        z = [*_previous(it), *it.u]
-        inner: list[Array] = []
-        for f, signals in self.stage.signals.items():
-            values = signals.value([*self.stage.flows[f].value(z), *it.u])
-            inner += [sign * (values[i] - bound) for i, sign, bound in self.sides[f]]
-        if not self.stage.entry.rows:
-            return inner, []
-        values = self.stage.entry.value(_entry(it))
-        return inner, [sign * (values[i] - bound) for i, sign, bound in self.entry_sides]
-
-    def _parts(self, barrier: Barrier) -> Iterator[tuple[float, Signals, list[Side], Barrier]]:
+    def parts(self, barrier: Barrier) -> Iterator[tuple[float, Signals, list[Side], Barrier]]:
         """The rows of a step and their barrier, by fraction."""
         parts = split(barrier, [len(sides) for sides in self.sides.values()])
         for (fraction, signals), part in zip(self.stage.signals.items(), parts, strict=True):
             yield fraction, signals, self.sides[fraction], part
 
-    def _residual(self, x: list[Array], target: list[Array]) -> list[Array]:
+    def residual(self, x: list[Array], target: list[Array]) -> list[Array]:
         """State minus target in x, y, yaw (wrapped), speed, in typical units."""
         typical = self.stage.typical
-        error = [x[i] - target[i] / typical[i] for i in range(4)]
-        error[2] = wrap(jnp, error[2] * typical[2]) / typical[2]
+        error = [x[i] - target[i] * (1.0 / typical[i]) for i in range(4)]
+        error[2] = wrap(jnp, error[2] * typical[2]) * (1.0 / typical[2])
         return error
 
-    def _pull(self, x: list[Array], target: list[Array], weight: list[Array]) -> tuple[list[Array], list[Array]]:
+    def pull(self, x: list[Array], target: list[Array], weight: list[Array]) -> tuple[list[Array], list[Array]]:
         """Weights in typical units, and weight times residual, of a sample."""
-        scaled = [w * t * t for w, t in zip(weight, self.stage.typical, strict=False)]
-        return scaled, [w * r for w, r in zip(scaled, self._residual(x, target), strict=True)]
+        scaled = [w * (t * t) for w, t in zip(weight, self.stage.typical, strict=False)]
+        return scaled, [w * r for w, r in zip(scaled, self.residual(x, target), strict=True)]
+
+    def fence(self, like: Array) -> Callable[[Callable[[], Any]], Any]:
+        """`la.fence` behind a condition that is true as long as `like` has a finite element."""
+        return functools.partial(la.fence, jnp.isfinite(jnp.max(like))) if self._fenced else lambda function: function()
+
+    def assemble(self, z: list[Array], lam: Vector, barrier: Barrier, mu: Array, fence: Any) -> Assembled:
+        """What a step adds to the recursion, but for the costs of its end, its controls and regularisation.
+
+        Args:
+            z: state and control at the start of the step.
+            lam: costate of its end, with that sample's pull.
+            barrier: of its rows.
+            mu: barrier parameter.
+            fence: see `fence`.
+        """
+        stage, S = self.stage, self.stage.S
+        size = S + stage.C
+        unit: Matrix = [[1.0 if i == j else None for j in range(size)] for i in range(size)]
+        at, J = fence(lambda: stage.flows[1.0].first(z))
+        costate: Vector = list(lam)
+        H: Matrix = [[None] * size for _ in range(size)]
+        h: Vector = [None] * size
+        slope: Vector = [None] * size
+        for f, signals, sides, part in self.parts(barrier):
+            inside, move = (at, J) if f == 1.0 else fence(functools.partial(stage.flows[f].first, z))
+            M, y, price = fence(functools.partial(condense, signals, sides, [*inside, *z[S:]], part, mu))
+            chain = [*move, *unit[S:]]
+            H = fence(functools.partial(la.congruence, H, M, chain))
+            h = la.plus(h, la.apply(la.transpose(chain), y))
+            slope = la.plus(slope, la.apply(la.transpose(chain), price))
+            if f == 1.0:
+                costate = la.plus(costate, price[:S])
+            elif (bend := stage.flows[f].second(z, price[:S])) is not None:
+                H = la.madd(H, bend)
+        if (bend := fence(lambda: stage.flows[1.0].second(z, costate))) is not None:
+            H = la.madd(H, bend)
+        slope = la.plus(slope, la.apply(la.transpose(J), lam))
+        return Assembled(at, J, H, h, slope)
+
+    def eliminate(self, H: Matrix, h: Vector, fence: Any) -> tuple[Matrix, Vector, Array, Vector, Vector]:
+        """K, k, smallest pivot of Huu, and the triangle of P and p of the state at the start of the step."""
+        S = self.stage.S
+
+        def law() -> tuple[Matrix, Vector, Array]:
+            low, inverse, pivot = la.factor([row[S:] for row in H[S:]], _FLOOR)
+            rows = [[-v for v in la.solve(low, inverse, H[i][S:])] for i in range(S)]
+            return la.transpose(rows), [-v for v in la.solve(low, inverse, h[S:])], pivot
+
+        K, k, pivot = fence(law)
+        P = [la.add(H[i][j], la.dot(H[i][S:], [row[j] for row in K])) for i in range(S) for j in range(i, S)]
+        return K, k, pivot, P, [la.add(h[i], la.dot(H[i][S:], k)) for i in range(S)]
 
     def backward(self, it: Iterate, data: Data, mu: Array, delta: Array) -> tuple[Gains, Vector, Array, Array]:
         """Gains of every step, the step of the first state, largest slope of the Lagrangian, smallest pivot of Huu."""
         stage, S = self.stage, self.stage.S
-        size = S + stage.C
-        unit: Matrix = [[1.0 if i == j else None for j in range(size)] for i in range(size)]
-        fence = functools.partial(la.fence, jnp.isfinite(jnp.max(delta)))
+        fence = self.fence(delta)
 
         def step(carry: Any, inputs: Any) -> Any:
             P_entries, p, lam, steepest, smallest = carry
             x, following, u, target, weight, barrier = inputs
-            P, z = la.from_triangle(P_entries, S), [*x, *u]
-            scaled, pull = self._pull(following, target, weight)
+            P = la.from_triangle(P_entries, S)
+            scaled, pull = self.pull(following, target, weight)
             for i in range(4):
                 P[i][i] = P[i][i] + scaled[i]
             p = [a + b for a, b in zip(p, pull, strict=False)] + p[4:]
             lam = [a + b for a, b in zip(lam, pull, strict=False)] + lam[4:]
-
-            at, J = fence(lambda: stage.flows[1.0].first(z))
+            at, J, H, h, slope = self.assemble([*x, *u], lam, barrier, mu, fence)
             c = [a - b for a, b in zip(at, following, strict=True)]
-            costate: Vector = list(lam)
-            H: Matrix = [[None] * size for _ in range(size)]
-            h: Vector = [None] * size
-            slope: Vector = [None] * size
-            for f, signals, sides, part in self._parts(barrier):
-                inside, move = (at, J) if f == 1.0 else fence(functools.partial(stage.flows[f].first, z))
-                M, y, price = fence(functools.partial(condense, signals, sides, [*inside, *u], part, mu))
-                chain = [*move, *unit[S:]]
-                H = fence(functools.partial(la.congruence, H, M, chain))
-                h = la.plus(h, la.apply(la.transpose(chain), y))
-                slope = la.plus(slope, la.apply(la.transpose(chain), price))
-                if f == 1.0:
-                    costate = la.plus(costate, price[:S])
-                elif (bend := stage.flows[f].second(z, price[:S])) is not None:
-                    H = la.madd(H, bend)
-            if (bend := fence(lambda: stage.flows[1.0].second(z, costate))) is not None:
-                H = la.madd(H, bend)
-
-            columns = la.transpose(J)
             PJ, pc = fence(lambda: (la.matmul(P, J), la.plus(p, la.apply(P, c))))
-            H, h = fence(lambda: (la.madd(H, la.symmetric(J, PJ)), la.plus(h, la.apply(columns, pc))))
-            slope = la.plus(slope, la.apply(columns, lam))
-            for i, r in enumerate(self.effort):
+            H, h = fence(lambda: (la.madd(H, la.symmetric(J, PJ)), la.plus(h, la.apply(la.transpose(J), pc))))
+            for i, r in enumerate(data.effort):
                 H[S + i][S + i] = la.add(H[S + i][S + i], r)
                 h[S + i] = la.add(h[S + i], r * u[i])
                 slope[S + i] = la.add(slope[S + i], r * u[i])
-            for i in range(size):
-                H[i][i] = la.add(H[i][i], delta * self.metric[i])
-
-            def law() -> tuple[Matrix, Vector, Array]:
-                low, inverse, pivot = la.factor([row[S:] for row in H[S:]], _FLOOR)
-                rows = [[-v for v in la.solve(low, inverse, H[i][S:])] for i in range(S)]
-                return la.transpose(rows), [-v for v in la.solve(low, inverse, h[S:])], pivot
-
-            K, k, pivot = fence(law)
-            P_new = [la.add(H[i][j], la.dot(H[i][S:], [row[j] for row in K])) for i in range(S) for j in range(i, S)]
-            p_new = [la.add(h[i], la.dot(H[i][S:], k)) for i in range(S)]
+            for i, m in enumerate(self.metric):
+                H[i][i] = la.add(H[i][i], delta * m)
+            K, k, pivot, P_new, p_new = self.eliminate(H, h, fence)
             for v in slope[S:]:
                 steepest = jnp.maximum(steepest, jnp.abs(v))
             return (P_new, p_new, slope[:S], steepest, jnp.minimum(smallest, pivot)), Gains(K, k, c)
 
         zero = jnp.zeros_like(it.x0[0])
         start = [zero] * (S * (S + 1) // 2), [zero] * S, [zero] * S, zero, zero + jnp.inf
-        inputs = _previous(it), it.x, it.u, data.target, data.weight, it.inner
-        (P_entries, p, lam, steepest, smallest), gains = jax.lax.scan(step, start, inputs, reverse=True)
+        inputs = previous(it), it.x, it.u, data.target, data.weight, it.inner
+        (P_entries, p, lam, steepest, smallest), gains = la.scan(step, start, inputs, reverse=True)
 
         P = la.from_triangle(P_entries, S)
         if stage.entry.rows:
-            M, y, price = condense(stage.entry, self.entry_sides, _entry(it), it.entry, mu)
+            M, y, price = condense(stage.entry, self.entry_sides, entered(it), it.entry, mu)
             P = la.madd(P, [row[:S] for row in M[:S]])
             p, lam = la.plus(p, y[:S]), la.plus(lam, price[:S])
-        # A component that is given does not move: its row and column become those of the identity.
         for i in range(S):
             P[i][i] = P[i][i] + delta * self.metric[i]
-            for j in range(i, S):
-                P[i][j] = P[j][i] = jnp.where(data.free[i] & data.free[j], P[i][j], float(i == j))
-        p = [jnp.where(f, v, 0.0) for f, v in zip(data.free, p, strict=True)]
         for f, v in zip(data.free, lam, strict=True):
-            steepest = jnp.maximum(steepest, jnp.where(f, jnp.abs(v), 0.0))
-        low, inverse, pivot = la.factor(P, _FLOOR)
-        return gains, [-v for v in la.solve(low, inverse, p)], steepest, jnp.minimum(smallest, pivot)
+            steepest = jnp.maximum(steepest, jnp.where(f > 0.0, jnp.abs(v), 0.0))
+        dx0, pivot = self.first(P, p, data)
+        return gains, dx0, steepest, jnp.minimum(smallest, pivot)
+
+    def first(self, P: Matrix, p: Vector, data: Data) -> tuple[Vector, Array]:
+        """The first state's step, and the smallest pivot of P; a component that is given does not move."""
+        free = [f > 0.0 for f in data.free]
+        S = len(free)
+        held = [[jnp.where(free[i] & free[j], P[i][j], float(i == j)) for j in range(S)] for i in range(S)]
+        low, inverse, pivot = la.factor(held, _FLOOR)
+        return [-v for v in la.solve(low, inverse, [jnp.where(f, v, 0.0) for f, v in zip(free, p, strict=True)])], pivot
 
     def forward(self, it: Iterate, data: Data, gains: Gains, dx0: Vector, mu: Array) -> tuple[Iterate, Scores]:
         """The step as an iterate's difference, and its scores."""
         stage = self.stage
         zero = jnp.zeros_like(it.x0[0])
-        fence = functools.partial(la.fence, jnp.isfinite(jnp.max(mu)))
+        fence = self.fence(mu)
 
         def step(carry: Any, inputs: Any) -> Any:
             dx, scores = carry
@@ -217,7 +249,7 @@ class Kernel:
             at, J = fence(lambda: stage.flows[1.0].first(z))
             ahead = la.apply(J, dz)
             steps = []
-            for f, signals, sides, part in self._parts(barrier):
+            for f, signals, sides, part in self.parts(barrier):
                 inside, shifted = at, ahead
                 if f != 1.0:
                     inside, move = stage.flows[f].first(z)
@@ -229,53 +261,18 @@ class Kernel:
                 steps.append(moved)
             ahead = la.plus(ahead, law.c)
             fall = scores.fall
-            for r, v, d in zip(self.effort, u, du, strict=True):
+            for r, v, d in zip(data.effort, u, du, strict=True):
                 fall = fall + r * v * d
-            for v, d in zip(self._pull(following, target, weight)[1], ahead, strict=False):
+            for v, d in zip(self.pull(following, target, weight)[1], ahead, strict=False):
                 fall = fall + v * d
             return (ahead, scores._replace(fall=fall)), (ahead, du, join(steps))
 
         scores = Scores(zero, zero, zero)
         entry = Barrier([], [], [], [])
         if stage.entry.rows:
-            values, gradients = stage.entry.first(_entry(it))
+            values, gradients = stage.entry.first(entered(it))
             slopes = la.apply(gradients, [*dx0, *(zero for _ in it.u)])
             entry, scores = recover(values, slopes, self.entry_sides, it.entry, mu, self.penalty, scores)
-        inputs = _previous(it), it.x, it.u, data.target, data.weight, it.inner, gains
-        (_, scores), (dx, du, inner) = jax.lax.scan(step, (dx0, scores), inputs)
+        inputs = previous(it), it.x, it.u, data.target, data.weight, it.inner, gains
+        (_, scores), (dx, du, inner) = la.scan(step, (dx0, scores), inputs)
         return Iterate(dx0, dx, du, inner, entry), scores
-
-    def totals(self, it: Iterate, data: Data) -> tuple[Totals, Iterate]:
-        """What an iterate is judged by, and the iterate with slacks raised to the room that its rows leave."""
-        stage = self.stage
-        zero = jnp.zeros_like(it.x0[0])
-        fence = functools.partial(la.fence, jnp.isfinite(jnp.max(zero)))
-
-        def step(total: Totals, inputs: Any) -> Any:
-            x, following, u, target, weight, barrier = inputs
-            z = [*x, *u]
-            at = {f: fence(functools.partial(flow.value, z)) for f, flow in stage.flows.items()}
-            _, pull = self._pull(following, target, weight)
-            cost = sum(0.5 * a * b for a, b in zip(pull, self._residual(following, target), strict=True))
-            cost = cost + sum(0.5 * r * v * v for r, v in zip(self.effort, u, strict=True))
-            total = total._replace(objective=total.objective + cost)
-            for a, b in zip(at[1.0], following, strict=True):
-                error = jnp.abs(a - b)
-                sums = total.infeasibility + error
-                total = total._replace(infeasibility=sums, defect=jnp.maximum(total.defect, error))
-            parts = []
-            for f, signals, sides, part in self._parts(barrier):
-                values = signals.value([*at[f], *u])
-                raised, found = fence(functools.partial(judge, values, sides, part, self.penalty))
-                parts.append(raised)
-                total = total.plus(found)
-            return total, join(parts)
-
-        total = Totals(zero, zero, zero, zero, zero)
-        inputs = _previous(it), it.x, it.u, data.target, data.weight, it.inner
-        total, inner = jax.lax.scan(step, total, inputs)
-        entry = it.entry
-        if stage.entry.rows:
-            entry, found = judge(stage.entry.value(_entry(it)), self.entry_sides, it.entry, self.penalty)
-            total = total.plus(found)
-        return total, it._replace(inner=inner, entry=entry)

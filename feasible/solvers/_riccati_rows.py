@@ -13,6 +13,7 @@ An elastic row is g <= e, e >= 0 at the price ρ e. Its multiplier is bounded by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from feasible.solvers import _riccati_algebra as la
 from feasible.solvers._riccati_algebra import Matrix, Vector
 from feasible.solvers._riccati_stage import Signals
 
+_TOGETHER = 4  # slacks whose product one logarithm takes: 1e-7 to the fourth is still a normal float32
 Side = tuple[int, float, float]  # sign · value <= sign · bound: place of the value among its signals, sign, bound
 
 
@@ -44,13 +46,19 @@ class Scores(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Of an iterate, each `(B,)`: objective, Σ log of slacks, Σ |infeasibility|, the largest defect and gap |g + s|."""
+    """Of an iterate, each `(B,)`.
+
+    Attributes:
+        objective: with the price of excess. logs: Σ log of slacks. infeasibility: Σ |defect| + Σ |g + s|.
+        defect: the largest. gap: the largest |g + s|. products: Σ slack times price.
+    """
 
     objective: Array
     logs: Array
     infeasibility: Array
     defect: Array
     gap: Array
+    products: Array
 
     def plus(self, more: Totals) -> Totals:
         """With the totals of further rows."""
@@ -60,6 +68,7 @@ class Totals(NamedTuple):
             self.infeasibility + more.infeasibility,
             jnp.maximum(self.defect, more.defect),
             jnp.maximum(self.gap, more.gap),
+            self.products + more.products,
         )
 
 
@@ -77,11 +86,52 @@ def join(parts: Sequence[Barrier]) -> Barrier:
     return Barrier(*([entry for part in parts for entry in getattr(part, name)] for name in Barrier._fields))
 
 
+def begin(values: Vector, sides: Sequence[Side], soft: Sequence[bool], mu: Array, room: Array, penalty: Any) -> Barrier:
+    """The first barrier of some rows: slacks at the room that they leave, at least `room`; prices at μ / slack."""
+    fresh = Barrier([], [], [], [])
+    for (i, sign, bound), elastic in zip(sides, soft, strict=True):
+        g = sign * (values[i] - bound)
+        entries: tuple[Any, ...]
+        if elastic:
+            e = jnp.maximum(g, 0.0) + room
+            s = jnp.maximum(e - g, room)
+            z = jnp.minimum(mu / s, 0.5 * penalty)
+            entries = s, z, e, penalty - z
+        else:
+            s = jnp.maximum(-g, room)
+            entries = s, mu / s, None, None
+        for store, entry in zip(fresh, entries, strict=True):
+            store.append(entry)
+    return fresh
+
+
+def known(values: Vector, sides: Sequence[Side], prices: Sequence[Array], mu: Array) -> Barrier:
+    """The barrier of hard rows whose prices are known: slacks at the room that is left, or at μ over the price."""
+    slacks, raised = [], []
+    for (i, sign, bound), z in zip(sides, prices, strict=True):
+        s = jnp.maximum(sign * (bound - values[i]), mu / jnp.maximum(z, mu))
+        slacks.append(s)
+        raised.append(jnp.maximum(z, mu / s))
+    return Barrier(slacks, raised, [None] * len(slacks), [None] * len(slacks))
+
+
+def along(a: Barrier, b: Barrier, primal: Array, dual: Array) -> Barrier:
+    """After steps of the given lengths for slacks and excesses, and for prices."""
+    lengths = Barrier(primal, dual, primal, dual)
+    return Barrier(
+        *(
+            [None if p is None else p + n * q for p, q in zip(x, y, strict=True)]
+            for n, x, y in zip(lengths, a, b, strict=True)
+        )
+    )
+
+
 def weigh(g: Array, s: Array, z: Array, e: Any, w: Any, mu: Array) -> tuple[Array, Array]:
     """W and y - z of a row; the difference, because e / w magnifies what would be lost by forming it."""
     if e is None:
-        weight = z / s
-        return weight, mu / s + weight * g
+        inverse = 1.0 / s
+        weight = z * inverse
+        return weight, mu * inverse + weight * g
     weight = 1.0 / (s / z + e / w)
     return weight, weight * (g + mu / z - mu / w)
 
@@ -115,16 +165,21 @@ def recover(
     step = Barrier([], [], [], [])
     for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
         g, dg = sign * (values[i] - bound), sign * slopes[i]
-        W, rise = weigh(g, s, z, e, w, mu)
-        dz, de, dw = rise + W * dg, None, None
+        de = dw = None
+        share = 1.0 / (s * z)  # one division for 1 / s and 1 / z
         if e is None:
             ds = -(g + s) - dg
+            W = z * z * share
+            dz = mu * z * share + W * (g + dg)
         else:
+            W, rise = weigh(g, s, z, e, w, mu)
+            dz = rise + W * dg
             ds, de, dw = mu / z - s - (s / z) * dz, mu / w - e + (e / w) * dz, -dz
             primal, dual = jnp.maximum(primal, -de / e), jnp.maximum(dual, -dw / w)
             fall = fall + penalty * de - mu * de / e
-        primal, dual = jnp.maximum(primal, -ds / s), jnp.maximum(dual, -dz / z)
-        fall = fall - mu * ds / s
+        relative = ds * (z * share)
+        primal, dual = jnp.maximum(primal, -relative), jnp.maximum(dual, -dz * (s * share))
+        fall = fall - mu * relative
         for store, entry in zip(step, (ds, dz, de, dw), strict=True):
             store.append(entry)
     return step, Scores(primal, dual, fall)
@@ -133,13 +188,19 @@ def recover(
 def judge(values: Vector, sides: Sequence[Side], barrier: Barrier, penalty: Any) -> tuple[Barrier, Totals]:
     """The barrier with slacks raised to the room that the rows leave, and what the rows add to the totals."""
     zero = jnp.zeros_like(barrier.s[0])
-    cost, logs, gaps, worst = zero, zero, zero, zero
-    raised = []
-    for (i, sign, bound), s, _, e, _ in zip(sides, *barrier, strict=True):
+    cost, gaps, worst, products = zero, zero, zero, zero
+    raised, arguments = [], []
+    for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
         g = sign * (values[i] - bound)
         if e is not None:
-            g, logs, cost = g - e, logs + jnp.log(e), cost + penalty * e
+            g, cost = g - e, cost + penalty * e
+            arguments.append(e)
+            products = products + e * w
         s = jnp.maximum(s, -g)
         raised.append(s)
-        logs, gaps, worst = logs + jnp.log(s), gaps + jnp.abs(g + s), jnp.maximum(worst, jnp.abs(g + s))
-    return barrier._replace(s=raised), Totals(cost, logs, gaps, zero, worst)
+        arguments.append(s)
+        gaps, worst, products = gaps + jnp.abs(g + s), jnp.maximum(worst, jnp.abs(g + s)), products + s * z
+    logs = zero
+    for i in range(0, len(arguments), _TOGETHER):
+        logs = logs + jnp.log(math.prod(arguments[i : i + _TOGETHER], start=1.0))
+    return barrier._replace(s=raised), Totals(cost, logs, gaps, zero, worst, products)

@@ -11,18 +11,17 @@ apart keeps the second order small: signals read few components, and those are m
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from feasible._arrays import Array
 from feasible._problem import Problem, Row
 from feasible.solvers._riccati_algebra import Matrix, Vector, from_triangle
+from feasible.solvers._traced import Traced
 
 Function = Callable[[list[Array]], list[Array]]
 
@@ -63,22 +62,15 @@ def _components(state: Any) -> list[Array]:
 class Structured:
     """A function of scalars to scalars that returns None for what is always 0 and a float for what is constant."""
 
-    def __init__(self, function: Function, inputs: int):
-        self._function = function
-        with jax.enable_x64(True):
-            point = [jnp.asarray(1.0 + 0.1 * i) for i in range(inputs)]
-            closed = jax.make_jaxpr(function)(point)
-            varying = set(closed.jaxpr.invars)
-            for equation in closed.jaxpr.eqns:
-                if any(not isinstance(v, Literal) and v in varying for v in equation.invars):
-                    varying.update(equation.outvars)
-            fixed = [isinstance(v, Literal) or v not in varying for v in closed.jaxpr.outvars]
-            values = jax.jit(lambda z: list(itertools.compress(function(z), fixed)))(point)
-        constants = (float(v) or None for v in values)
-        self.pattern = [next(constants) if known else ... for known in fixed]
+    def __init__(self, function: Function, inputs: int, dtype: Any):
+        with jax.enable_x64(np.dtype(dtype).itemsize == 8):
+            self._function = Traced(function, [jax.ShapeDtypeStruct((), dtype)] * inputs)
+            fixed = self._function.fixed(inputs)
+        self.pattern = [... if value is None else (value or None) for value in fixed]
 
     def __call__(self, inputs: list[Array]) -> Vector:
-        return [v if p is ... else p for p, v in zip(self.pattern, self._function(inputs), strict=True)]
+        run = jax.vmap(self._function) if jnp.ndim(inputs[0]) else self._function
+        return [v if p is ... else p for p, v in zip(self.pattern, run(list(inputs)), strict=True)]
 
     @property
     def empty(self) -> bool:
@@ -138,11 +130,12 @@ class Flow:
             return [a / t for a, t in zip(at, stage.typical, strict=False)]
 
         self.value = move
-        self._first = Structured(_jacobian(move), size)
+        self._first = Structured(_jacobian(move), size, stage.dtype)
         self._priced = tuple(priced)
         self._second = Structured(
             _hessian(lambda z, costate: sum(move(z)[i] * c for i, c in zip(self._priced, costate, strict=True)), size),
             size + len(self._priced),
+            stage.dtype,
         )
 
     def first(self, z: list[Array]) -> tuple[Vector, Matrix]:
@@ -171,10 +164,11 @@ class Signals:
             ]
 
         self.value = read
-        self._first = Structured(_jacobian(read), size)
+        self._first = Structured(_jacobian(read), size, stage.dtype)
         self._second = Structured(
             _hessian(lambda z, price: sum(a * b for a, b in zip(read(z), price, strict=True)), size),
             size + len(self.rows),
+            stage.dtype,
         )
 
     def first(self, z: list[Array]) -> tuple[Vector, Matrix]:
@@ -203,8 +197,9 @@ class Stage:
         entry: rows of the first state alone.
     """
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, dtype: Any = np.float64):
         self.problem, self.vehicle, self.dt = problem, problem.vehicle, problem.dt
+        self.dtype = np.dtype(dtype)
         self.S, self.C = len(self.vehicle.STATES), len(self.vehicle.CONTROLS)
         self.typical = tuple(float(t) for t in self.vehicle.TYPICAL)
         lower, upper, scale = problem.bounds()

@@ -31,6 +31,7 @@ DEFECT = 1e-5  # largest defect of a converged row [m, rad, m/s, ...]
 EXCESS = 2e-4  # largest normalised excess of a converged row
 PROGRESS = 1e-5  # relative fall of the objective that is worth another iteration
 ELASTIC = 1e3  # m² per unit of normalised excess: far above the multipliers of real rows (at most about 30)
+_STANDING = 1e-10  # m²: fall of the objective that is worth none, where the objective is next to nothing
 _SHORTEST = 2.0**-8  # of a step
 _CREDIT = 1e-9  # relative rise of the merit that rounding may cause
 
@@ -143,7 +144,7 @@ def solve_row(
             length /= 2
         fall = abs(point.merit(nu) - trial.merit(nu))
         point = trial
-        calm = calm + 1 if fall <= PROGRESS * abs(trial.objective) + 1e-8 else 0
+        calm = calm + 1 if fall <= PROGRESS * abs(trial.objective) + _STANDING else 0
         if point.feasible() and ((calm >= 1 and length == 1.0) or calm >= 3):
             return _solution(point, price, iteration, True)
     return _solution(point, price, MAX_ITERATIONS, point.feasible())

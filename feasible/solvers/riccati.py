@@ -1,36 +1,139 @@
-"""Backend `riccati`: a primal-dual interior point on the nonlinear problem itself, a batch at a time, in pure JAX.
+"""Backend `riccati`: a primal-dual interior point on the nonlinear problem itself, a batch at a time.
 
 Every iteration linearises anew and solves Newton's system, with the exact Hessian of the Lagrangian, by a Riccati
 recursion over the steps (Wright, 1996; Rao, Wright and Rawlings, 1998); see `_riccati_kernel` and `_riccati_loop`.
-Rows go through one compiled program of fixed width, so a row's result does not depend on its batch. Rows that an
-attempt leaves unsolved are tried again from the start with another pace of the barrier.
+Rows that an attempt leaves unsolved are tried again from the start with another pace of the barrier.
 
-Limits of this version: float64 on the host, and compilation for every new vehicle, set of limits, dt and horizon.
+The algorithm is written once, in JAX, and runs on one of two engines: "lanes" compiles it for the vector registers of
+the processor (needs llvmlite, `pip install "feasible[fast]"`), "xla" is plain `jax.jit`, for any device. A row's
+result does not depend on its batch: every row of a batch has a lane of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from feasible._problem import Problem, Solution
-from feasible.solvers._riccati_algebra import Vector
+from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options, State
-from feasible.solvers._riccati_loop import solve as run
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers._riccati_stage import Stage
 from feasible.solvers._sqp import ELASTIC
 
-CHUNK = 512  # rows that `project` hands over at once
-WIDTH = 32  # rows per call: the working set of a chunk stays in the cache
-ATTEMPTS = (Options(iterations=60, caution=1e-2, hold=0.5), Options(), Options(shrink=0.5, hold=0.9, room=1.0))
+CHUNK = 4096  # rows that `project` hands over at once
+STARTS = 32  # further starts where the first may have led to a poor local optimum
+WIDTH = 96  # rows per call of the "xla" engine: the working set stays in the cache
+ENGINES = ("lanes", "xla")
+ATTEMPTS = (Options(iterations=80), Options(quick=0.2, slow=0.8), Options(quick=0.3, slow=1.2, room=1.0))
+SINGLE = Options(mu_end=1e-8, defect=5e-5, gap=2e-4, slope=1e-3, fall=1e-6)  # what float32 can tell apart
+
+Engine = Callable[[Any], Any]
+Run = Callable[[Kernel, Any], Any]
+_NOTHING = Barrier([], [], [], [])
+
+
+@dataclasses.dataclass(frozen=True)
+class Riccati:
+    """The backend with options, for `project(..., backend=Riccati(...))`.
+
+    Attributes:
+        dtype: float64, or float32: twice as fast, for results to a millimetre.
+        engine: "lanes" or "xla"; None for "lanes" where llvmlite is installed.
+        attempts: on the rows that those before left unsolved.
+        STARTS: further starts where the first may have led to a poor local optimum; 0 for speed.
+    """
+
+    dtype: Any = np.float64
+    engine: str | None = None
+    attempts: tuple[Options, ...] = ATTEMPTS
+    STARTS: int = STARTS
+
+    CHUNK = CHUNK
+
+    def __post_init__(self) -> None:
+        if self.engine not in (None, *ENGINES):
+            raise ValueError(f"engine: expected one of {ENGINES} or None, got {self.engine!r}")
+        if np.dtype(self.dtype) not in (np.float32, np.float64):
+            raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
+        if self.engine == "lanes" and not _has_llvm():
+            raise ImportError('engine "lanes" needs llvmlite: pip install "feasible[fast]"')
+
+    def solve(
+        self,
+        problem: Problem,
+        states: np.ndarray,
+        controls: np.ndarray,
+        *,
+        elastic: bool = False,
+        attempts: int | None = None,
+    ) -> Solution:
+        """Solves N rows.
+
+        Args:
+            problem: N rows.
+            states: `(N, T + 1, S)` start.
+            controls: `(N, T, C)` start.
+            elastic: whether rows that read states may be exceeded, at `ELASTIC` per unit of normalised excess.
+            attempts: how many of them, at most; None for all.
+        """
+        kernel, engine = self.compiled(problem, elastic, "solve", _run)
+        count, steps = len(states), controls.shape[-2]
+        known = np.isfinite(problem.initial_state)
+        states = np.array(states, dtype=float)
+        states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
+        solution = Solution(
+            states.copy(),
+            np.array(controls, dtype=float),
+            np.zeros((count, steps, len(problem.rows))),
+            np.zeros(count, dtype=int),
+            np.zeros(count, dtype=bool),
+        )
+        pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
+        for options in self.attempts[:attempts]:
+            if pending.size:
+                if np.dtype(self.dtype) == np.float32:
+                    options = options._replace(**{name: getattr(SINGLE, name) for name in _ACCURACY})
+                it, data = pack(kernel, problem.select(pending), states[pending], controls[pending])
+                state = engine((it, data, numbers(options, len(pending))))
+                solution.states[pending], solution.controls[pending] = unpack(kernel, state)
+                solution.multipliers[pending] = prices(kernel, state.it.inner.z, state.it.entry.z)
+                solution.iterations[pending] += np.asarray(state.count).astype(int)
+                solution.converged[pending] = np.asarray(state.solved) > 0
+                pending = pending[~solution.converged[pending]]
+        return solution
+
+    def compiled(self, problem: Problem, elastic: bool, name: str, run: Run) -> tuple[Kernel, Engine]:
+        """The kernel of a problem's structure, and a program on it; kept for the next call.
+
+        Args:
+            problem: whose vehicle, limits and time step it is for; its rows do not matter.
+            elastic: whether rows that read states may be exceeded.
+            name: of the program: "solve" or "adjoint".
+            run: the program, of a kernel and the arguments of `_example`.
+        """
+        leaves, structure = jax.tree.flatten(problem.vehicle)
+        limits = tuple((m.signal, m.reads, m.lower, m.upper) for m in problem.limits)
+        engine = self.engine or ("lanes" if _has_llvm() else "xla")
+        key = (structure, tuple(map(float, leaves)), limits, problem.dt, problem.fractions, elastic)
+        return _compile(_Structure((*key, np.dtype(self.dtype).name, engine, name), problem, elastic, run))
+
+
+_ACCURACY = ("mu_end", "defect", "gap", "slope", "fall")
+
+
+def solve(
+    problem: Problem, states: np.ndarray, controls: np.ndarray, *, elastic: bool = False, attempts: int | None = None
+) -> Solution:
+    """`Riccati().solve`: float64, on the fastest engine there is."""
+    return Riccati().solve(problem, states, controls, elastic=elastic, attempts=attempts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,93 +142,99 @@ class _Structure:
 
     key: tuple[Any, ...]
     problem: Problem = dataclasses.field(compare=False)
-    elastic: bool = False
+    elastic: bool = dataclasses.field(compare=False)
+    run: Run = dataclasses.field(compare=False)
 
 
-def solve(problem: Problem, states: np.ndarray, controls: np.ndarray, *, elastic: bool = False) -> Solution:
-    """Solves N rows.
+@functools.lru_cache(maxsize=32)
+def _compile(structure: _Structure) -> tuple[Kernel, Engine]:
+    *_, dtype, engine, name = structure.key
+    stage = Stage(structure.problem, dtype)
+    kernel = Kernel(stage, ELASTIC if structure.elastic else None, fenced=engine == "xla")
+    run = functools.partial(structure.run, kernel)
+    return kernel, _lanes(run, kernel, name) if engine == "lanes" else _xla(run, stage.dtype)
 
-    Args:
-        problem: N rows.
-        states: `(N, T + 1, S)` start.
-        controls: `(N, T, C)` start.
-        elastic: whether rows that read states may be exceeded, at `ELASTIC` per unit of normalised excess.
-    """
-    leaves, structure = jax.tree.flatten(problem.vehicle)
-    limits = tuple((m.signal, m.reads, m.lower, m.upper) for m in problem.limits)
-    key = (structure, tuple(leaves), limits, problem.dt, problem.fractions, tuple(problem.effort), elastic)
-    kernel, program = _compile(_Structure(key, problem, elastic))
 
-    count, steps = len(states), controls.shape[-2]
-    known = np.isfinite(problem.initial_state)
-    states = np.array(states, dtype=float)
-    states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
-    solution = Solution(
-        states.copy(),
-        np.array(controls, dtype=float),
-        np.zeros((count, steps, len(problem.rows))),
-        np.zeros(count, dtype=int),
-        np.zeros(count, dtype=bool),
+def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str) -> Engine:
+    from feasible.solvers._lanes import HORIZON, Program
+
+    horizon, number = np.zeros(HORIZON), np.zeros(())
+    S, C = kernel.stage.S, kernel.stage.C
+    it = Iterate([number] * S, [horizon] * S, [horizon] * C, _NOTHING, _NOTHING)
+    data = Data([horizon] * 4, [horizon] * 4, [number] * S, [number] * C, number)
+    arguments: Any = it, data, Options(*[number] * len(Options._fields))  # type: ignore[arg-type]
+    if name == "adjoint":
+        from feasible.solvers._riccati_vjp import example
+
+        arguments = example(kernel, arguments, horizon, number)
+    return Program(run, arguments, kernel.stage.dtype)
+
+
+def _xla(run: Callable[[Any], Any], dtype: np.dtype[Any]) -> Engine:
+    """Chunks of fixed width, padded by repetition: one shape, one program, one rounding."""
+    program = jax.jit(run)
+
+    def engine(arguments: Any) -> Any:
+        count, parts = len(jax.tree.leaves(arguments)[0]), []
+        for first in range(0, count, WIDTH):
+            rows = np.minimum(np.arange(first, first + WIDTH), count - 1)
+            # x64 around trace and call, so that the user's setting is neither needed nor changed
+            with jax.enable_x64(dtype.itemsize == 8):
+                given = jax.tree.map(lambda a, rows=rows: np.moveaxis(a[rows], 0, -1).astype(dtype), arguments)
+                parts.append(jax.tree.map(lambda a: np.moveaxis(np.asarray(a), -1, 0), program(given)))
+        return jax.tree.map(lambda *a: np.concatenate(a)[:count], *parts)
+
+    return engine
+
+
+def _run(kernel: Kernel, arguments: Any) -> State:
+    it, data, options = arguments
+    return loop.advance(kernel, data, options, loop.begin(kernel, it, data, options))
+
+
+def numbers(options: Options, count: int) -> Options:
+    """Options as arrays `(N,)`."""
+    return Options(*(np.full(count, float(v)) for v in options))  # type: ignore[arg-type]
+
+
+def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Iterate, Data]:
+    """The solver's view of N rows: a list entry per component, each `(N,)` or `(N, T)`, in typical units."""
+    stage = kernel.stage
+    typical = np.asarray(stage.typical)
+    x = np.moveaxis(states / typical[: stage.S], -1, 0)
+    u = np.moveaxis(controls / typical[stage.S :], -1, 0)
+    count, steps = u.shape[1:]
+    effort = problem.effort * typical[stage.S :] ** 2
+    data = Data(
+        list(np.moveaxis(problem.target, -1, 0)),
+        list(np.moveaxis(problem.weight, -1, 0)),
+        list(np.isnan(problem.initial_state).T.astype(float)),
+        [np.full(count, e) for e in effort],
+        np.full(count, float(steps)),
     )
-    pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
-    for options in ATTEMPTS:
-        for chunk in np.array_split(pending, range(WIDTH, len(pending), WIDTH)):
-            if chunk.size:
-                _solve_chunk(kernel, program, options, problem, states, controls, chunk, solution)
-        pending = pending[~solution.converged[pending]]
-    return solution
+    return Iterate([a[:, 0] for a in x], [a[:, 1:] for a in x], list(u), _NOTHING, _NOTHING), data
 
 
-@functools.lru_cache(maxsize=16)
-def _compile(structure: _Structure) -> tuple[Kernel, Callable[..., State]]:
-    problem = structure.problem
-    kernel = Kernel(Stage(problem), problem.effort, ELASTIC if structure.elastic else None)
-    return kernel, jax.jit(functools.partial(run, kernel))
+def unpack(kernel: Kernel, state: State) -> tuple[np.ndarray, np.ndarray]:
+    """States `(N, T + 1, S)` and controls `(N, T, C)` in their units."""
+    typical, S, it = np.asarray(kernel.stage.typical), kernel.stage.S, state.it
+    x = np.concatenate([np.stack(it.x0, axis=-1)[:, None], np.stack(it.x, axis=-1)], axis=1)
+    return x * typical[:S], np.stack(it.u, axis=-1) * typical[S:]
 
 
-def _solve_chunk(
-    kernel: Kernel,
-    program: Callable[..., State],
-    options: Options,
-    problem: Problem,
-    states: np.ndarray,
-    controls: np.ndarray,
-    chunk: np.ndarray,
-    solution: Solution,
-) -> None:
-    """Solves up to `WIDTH` rows and writes them into `solution`."""
-    S = kernel.stage.S
-    typical = np.asarray(kernel.stage.typical)
-    rows = np.resize(chunk, WIDTH)  # padded by repetition: one shape, one program, one rounding
-    with jax.enable_x64(True):  # around trace and call, so that the user's setting is neither needed nor changed
-        x, u = _batch_last(states[rows] / typical[:S]), _batch_last(controls[rows] / typical[S:])
-        nothing = Barrier([], [], [], [])
-        start = Iterate([a[0] for a in x], [a[1:] for a in x], u, nothing, nothing)
-        free = [jnp.asarray(f) for f in np.isnan(problem.initial_state[rows]).T]
-        data = Data(_batch_last(problem.target[rows]), _batch_last(problem.weight[rows]), free)
-        state = jax.tree.map(np.asarray, program(start, data, options))
-    it, kept = state.it, len(chunk)
-    first, rest = np.stack(it.x0, axis=-1), np.moveaxis(np.stack(it.x, axis=-1), 1, 0)
-    solution.states[chunk] = (np.concatenate([first[:, None], rest], axis=1) * typical[:S])[:kept]
-    solution.controls[chunk] = (np.moveaxis(np.stack(it.u, axis=-1), 1, 0) * typical[S:])[:kept]
-    solution.multipliers[chunk] = _prices(kernel, it)[:kept]
-    solution.iterations[chunk] += state.count[:kept]
-    solution.converged[chunk] = state.solved[:kept]
-
-
-def _batch_last(values: np.ndarray) -> Vector:
-    """`(B, T, n)` as n arrays `(T, B)`."""
-    return [jnp.asarray(v) for v in np.moveaxis(values, (2, 1, 0), (0, 1, 2))]
-
-
-def _prices(kernel: Kernel, it: Iterate) -> np.ndarray:
-    """Multipliers `(B, T, R)` from the prices of one-sided rows."""
-    steps, width = it.u[0].shape
-    price = np.zeros((width, steps, len(kernel.stage.problem.rows)))
+def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
+    """Multipliers `(N, T, R)` from the prices of one-sided rows, `(N, T)` of the steps and `(N,)` of the entry."""
+    count, steps = inner[0].shape
+    price = np.zeros((count, steps, len(kernel.stage.problem.rows)))
     sides = [(kernel.stage.signals[f].rows[i], sign) for f, group in kernel.sides.items() for i, sign, _ in group]
-    for (r, sign), z in zip(sides, it.inner.z, strict=True):
-        price[:, :, r] += sign * z.T
-    entry = [(kernel.stage.entry.rows[i], sign) for i, sign, _ in kernel.entry_sides]
-    for (r, sign), z in zip(entry, it.entry.z, strict=True):
+    for (r, sign), z in zip(sides, inner, strict=True):
+        price[:, :, r] += sign * z
+    first = [(kernel.stage.entry.rows[i], sign) for i, sign, _ in kernel.entry_sides]
+    for (r, sign), z in zip(first, entry, strict=True):
         price[:, 0, r] += sign * z
     return price
+
+
+@functools.cache
+def _has_llvm() -> bool:
+    return importlib.util.find_spec("llvmlite") is not None

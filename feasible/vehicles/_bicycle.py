@@ -100,10 +100,23 @@ class KinematicBicycle:
     def rollout(self, initial_state: Array, controls: Array, dt: Any) -> Array:
         """`(..., T + 1, 6)`: states from `initial_state` `(..., 6)` under controls `(..., T, 2)`."""
         xp = namespace(initial_state, controls)
-        states = [initial_state]
-        for k in range(controls.shape[-2]):
-            states.append(self.step(states[-1], controls[..., k, :], dt))
-        return xp.stack(states, axis=-2)
+        j, c = controls[..., 0], controls[..., 1]
+        x, y, yaw, v, a, k = (initial_state[..., i : i + 1] + xp.zeros_like(j[..., :1]) for i in range(6))
+
+        def summed(start: Array, increments: Array) -> Array:
+            return xp.cumulative_sum(xp.concat([start, increments], axis=-1), axis=-1)
+
+        # Each state is a sum of increments that read only the states above it, so T steps take four sums, not T calls:
+        # a T-fold shorter graph to trace, compile and differentiate.
+        a, k = summed(a, j * dt), summed(k, c * dt)
+        v = summed(v, (a[..., :-1] + j * (dt / 2)) * dt)
+        still = xp.zeros_like(j)
+        before = xp.stack([still, still, still, v[..., :-1], a[..., :-1], k[..., :-1]], axis=-1)
+        turns = self.step(before, controls, dt)[..., 2]
+        yaw = summed(yaw, turns)
+        before = xp.stack([still, still, yaw[..., :-1], v[..., :-1], a[..., :-1], k[..., :-1]], axis=-1)
+        moves = self.step(before, controls, dt)
+        return xp.stack([summed(x, moves[..., 0]), summed(y, moves[..., 1]), yaw, v, a, k], axis=-1)
 
     def motion(self, states: Array, controls: Array, dt: Any, *, fraction: float = 1.0) -> Motion:
         """The exact motion at a fraction of each step, `(..., T)`.

@@ -1,0 +1,135 @@
+"""Machine code for a traced function of scalars and horizons: one row of a batch per lane of a vector register.
+
+`jax.make_jaxpr` gives the function as a list of elementwise operations, scans and while loops; here it is translated
+to LLVM by llvmlite, with every scalar a vector of `WIDTH` rows and every `(T,)` array a block of T such vectors. One
+loop body is then one stretch of straight-line vector code, which no fusion takes apart and which needs no compiler
+at installation. The horizon T is an argument, so one program serves all of them.
+
+A branch that depends on data is not in the language: rows of a vector go together. A while loop runs until no row
+wants to go on, so its body must leave rows alone that are done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import llvmlite.binding as llvm
+import numpy as np
+
+from feasible.solvers._lanes_writer import HORIZON, Writer
+
+
+class Program:
+    """A compiled function.
+
+    Args:
+        function: of a pytree of scalars `()` and horizons `(T,)`, all of one float type, to such a pytree.
+        example: its argument, of any values; horizons have the length `HORIZON`.
+        dtype: float32 or float64.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], example: Any, dtype: Any):
+        self.dtype = np.dtype(dtype)
+        self.width = 64 // self.dtype.itemsize
+        with jax.enable_x64(self.dtype.itemsize == 8):
+            blank = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), self.dtype), example)
+            closed, shape = jax.make_jaxpr(function, return_shape=True)(blank)
+        self._inputs = [_is_horizon(a) for a in jax.tree.leaves(blank)]
+        self._outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
+        self._tree = jax.tree.structure(shape)
+        writer = Writer(self.width, self.dtype.itemsize == 8)
+        self._arena = writer.function(closed, self._inputs, self._outputs)
+        self._engine = _compile(str(writer.module))
+        address = self._engine.get_function_address("run")
+        pointer = ctypes.c_void_p
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_int64, pointer, pointer, pointer)(address)
+
+    def __call__(self, arguments: Any) -> Any:
+        """Of a pytree of arrays `(N,)` and `(N, T)`; results likewise. Groups of rows go to all cores."""
+        leaves = [np.asarray(a) for a in jax.tree.leaves(arguments)]
+        steps = next(a.shape[1] for a, long in zip(leaves, self._inputs, strict=True) if long)
+        count = leaves[0].shape[0]
+        groups = -(-count // self.width)
+        rows = np.minimum(np.arange(groups * self.width), count - 1)
+        packed = _aligned(groups, self._size(self._inputs, steps), self.width, self.dtype)
+        for place, leaf in zip(self._places(self._inputs, steps), leaves, strict=True):
+            values = leaf[rows].reshape(groups, self.width, -1)
+            packed[:, place] = np.swapaxes(values, 1, 2)
+        result = _aligned(groups, self._size(self._outputs, steps), self.width, self.dtype)
+
+        def work(part: range) -> None:
+            arena = _aligned(1, self._arena * (steps + 2), self.width, self.dtype)
+            for g in part:
+                self._run(steps, packed[g].ctypes.data, result[g].ctypes.data, arena.ctypes.data)
+
+        workers = min(_cores(), groups)
+        if workers == 1:
+            work(range(groups))
+        else:
+            list(_pool().map(work, [range(i, groups, workers) for i in range(workers)]))
+        out = []
+        for place, long in zip(self._places(self._outputs, steps), self._outputs, strict=True):
+            values = np.swapaxes(result[:, place], 1, 2).reshape(groups * self.width, -1)[:count]
+            out.append(values if long else values[:, 0])
+        return jax.tree.unflatten(self._tree, out)
+
+    @staticmethod
+    def _size(kinds: Sequence[bool], steps: int) -> int:
+        return sum(steps if long else 1 for long in kinds)
+
+    @staticmethod
+    def _places(kinds: Sequence[bool], steps: int) -> list[slice]:
+        """Where each leaf lies: all scalars come first."""
+        scalars, horizons, places = 0, 0, []
+        total = sum(not long for long in kinds)
+        for long in kinds:
+            start = total + horizons * steps if long else scalars
+            places.append(slice(start, start + (steps if long else 1)))
+            horizons, scalars = horizons + long, scalars + (not long)
+        return places
+
+
+def _is_horizon(a: Any) -> bool:
+    if a.shape not in ((), (HORIZON,)):
+        raise ValueError(f"lanes: expected scalars and horizons, got shape {a.shape}")
+    return bool(a.shape)
+
+
+def _aligned(groups: int, vectors: int, width: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """`(groups, vectors, width)`, uninitialised, at an address that vector loads need."""
+    size = groups * vectors * 64
+    raw = np.empty(size + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(groups, vectors, width)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores(), thread_name_prefix="feasible")
+
+
+def _compile(text: str) -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(text)
+    features = llvm.get_host_cpu_features().flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features, opt=2
+    )
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine

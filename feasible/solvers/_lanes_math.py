@@ -1,0 +1,249 @@
+"""Elementwise operations of a traced function as vector instructions, each computed once.
+
+Equal operations on equal values are the same value (value numbering within a stretch of straight-line code), so the
+algebra above need not care how often it writes a subexpression. Functions that the processor lacks are polynomials
+after a reduction of the argument, to rounding in float32 and 1e-15 in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+_COMPARE = {"gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==", "ne": "!="}
+_BINARY = {"add": "fadd", "add_any": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+_SYMMETRIC = ("add", "add_any", "mul")
+_SAME = ("copy", "stop_gradient", "reduce_or", "reduce_precision", "squeeze", "reshape", "broadcast_in_dim", "copy_p")
+_FLAGS = ("contract", "nsz", "arcp")  # no assumption that values are finite
+
+
+class Elementwise:
+    """Writes operations on vectors of floats and of truth values with an IR builder."""
+
+    def __init__(self, builder: ir.IRBuilder, vector: ir.VectorType):
+        self.builder, self.vector = builder, vector
+        self.double = isinstance(vector.element, ir.DoubleType)
+        self._bits = ir.VectorType(ir.IntType(64 if self.double else 32), vector.count)
+        self._known: dict[Any, Any] = {}
+        self._constants: dict[Any, Any] = {}
+
+    def forget(self) -> None:
+        """A new stretch of code begins, which may not use values of the last one."""
+        self._known = {}
+
+    def constant(self, value: Any) -> Any:
+        """A vector of equal numbers, or of equal truth values."""
+        value = np.asarray(value)
+        if value.ndim:
+            raise NotImplementedError(f"lanes: constant of shape {value.shape}")
+        truth = value.dtype == np.bool_
+        key = (bool(truth), float(value))
+        if key not in self._constants:
+            kind = ir.VectorType(ir.IntType(1), self.vector.count) if truth else self.vector
+            number = int(value) if truth else float(value if self.double else np.float32(value))
+            self._constants[key] = ir.Constant(kind, [number] * self.vector.count)
+        return self._constants[key]
+
+    def number(self, value: Any) -> Any:
+        """Truth values as 1 and 0; numbers as they are."""
+        if value.type.element != ir.IntType(1):
+            return value
+        return self._once(
+            "number", (value,), lambda: self.builder.select(value, self.constant(1.0), self.constant(0.0))
+        )
+
+    def truth(self, value: Any) -> Any:
+        """The inverse of `number`."""
+        return self._once("truth", (value,), lambda: self.builder.fcmp_ordered("!=", value, self.constant(0.0)))
+
+    def _once(self, name: str, values: tuple[Any, ...], make: Any, extra: Any = None) -> Any:
+        names = [id(v) for v in values]
+        key = (name, *(sorted(names) if name in _SYMMETRIC else names), extra)
+        if key not in self._known:
+            self._known[key] = (make(), values)  # the arguments are kept, so that their ids stay theirs
+        return self._known[key][0]
+
+    def op(self, name: str, a: Any, b: Any) -> Any:
+        """An arithmetic operation."""
+        zero, one = self.constant(0.0), self.constant(1.0)
+        if name == "mul" and (a is one or b is one):
+            return b if a is one else a
+        if name in ("add", "add_any") and (a is zero or b is zero):
+            return b if a is zero else a
+        if name == "sub" and b is zero:
+            return a
+        return self._once(name, (a, b), lambda: getattr(self.builder, _BINARY[name])(a, b, flags=_FLAGS))
+
+    def apply(self, name: str, params: Any, values: list[Any]) -> Any:
+        """The result of a primitive of JAX."""
+        if name in _BINARY:
+            return self.op(name, *values)
+        if name in _SAME:
+            return values[0]
+        if name in _COMPARE:
+            values = [self.number(v) for v in values]
+            return self._once(name, tuple(values), lambda: self.builder.fcmp_ordered(_COMPARE[name], *values))
+        if name == "convert_element_type":
+            return self.truth(self.number(values[0])) if params["new_dtype"] == np.bool_ else self.number(values[0])
+        if name == "integer_pow":
+            return self._power(values[0], params["y"])
+        method = getattr(self, f"_{name}", None)
+        if method is None:
+            raise NotImplementedError(f"lanes: no translation of {name}")
+        return self._once(name, tuple(values), lambda: method(*values))
+
+    def _power(self, x: Any, exponent: int) -> Any:
+        if exponent < 0:
+            return self.op("div", self.constant(1.0), self._power(x, -exponent))
+        if exponent == 0:
+            return self.constant(1.0)
+        half = self._power(x, exponent // 2)
+        square = self.op("mul", half, half)
+        return self.op("mul", square, x) if exponent % 2 else square
+
+    def _intrinsic(self, name: str, *values: Any) -> Any:
+        kind = ir.FunctionType(self.vector, [self.vector] * len(values))
+        title = f"llvm.{name}.v{self.vector.count}{'f64' if self.double else 'f32'}"
+        function = self.builder.module.globals.get(title) or ir.Function(self.builder.module, kind, name=title)
+        return self.builder.call(function, values)
+
+    def _square(self, x: Any) -> Any:
+        return self.op("mul", x, x)
+
+    def _neg(self, x: Any) -> Any:
+        return self.builder.fneg(x)
+
+    def _abs(self, x: Any) -> Any:
+        return self._intrinsic("fabs", x)
+
+    def _sqrt(self, x: Any) -> Any:
+        return self._intrinsic("sqrt", x)
+
+    def _rsqrt(self, x: Any) -> Any:
+        return self.op("div", self.constant(1.0), self._intrinsic("sqrt", x))
+
+    def _floor(self, x: Any) -> Any:
+        return self._intrinsic("floor", x)
+
+    def _round(self, x: Any) -> Any:
+        return self._intrinsic("rint", x)
+
+    def _sign(self, x: Any) -> Any:
+        one = self._intrinsic("copysign", self.constant(1.0), x)
+        return self.builder.select(self.builder.fcmp_unordered("!=", x, self.constant(0.0)), one, x)
+
+    def _max(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+    def _min(self, a: Any, b: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered("<", a, b), a, b)
+
+    def _select_n(self, which: Any, when_false: Any, when_true: Any) -> Any:
+        return self.builder.select(which, when_true, when_false)
+
+    def _and(self, a: Any, b: Any) -> Any:
+        return self.builder.and_(a, b)
+
+    def _or(self, a: Any, b: Any) -> Any:
+        return self.builder.or_(a, b)
+
+    def _not(self, a: Any) -> Any:
+        return self.builder.not_(a)
+
+    def _is_finite(self, x: Any) -> Any:
+        return self.builder.fcmp_ordered("<", self._abs(x), self.constant(math.inf))
+
+    def _polynomial(self, x: Any, coefficients: list[float]) -> Any:
+        """Σ c_i x^i by Horner's rule."""
+        total = self.constant(coefficients[-1])
+        for c in reversed(coefficients[:-1]):
+            total = self.op("add", self.op("mul", total, x), self.constant(c))
+        return total
+
+    def _quadrant(self, x: Any) -> tuple[Any, Any, Any]:
+        """The nearest multiple of π/2, and sine and cosine of the rest; π/2 in three parts keeps the rest exact."""
+        n = self._once("quadrant", (x,), lambda: self._round(self.op("mul", x, self.constant(2 / math.pi))))
+        rest = x
+        for part in _parts(math.pi / 2, 33 if self.double else 11):
+            rest = self.op("sub", rest, self.op("mul", n, self.constant(part)))
+        r2 = self.op("mul", rest, rest)
+        terms = 9 if self.double else 5
+        odd = [(-1.0) ** i / math.factorial(2 * i + 1) for i in range(terms)]
+        even = [(-1.0) ** i / math.factorial(2 * i) for i in range(terms + 1)]
+        return n, self.op("mul", rest, self._polynomial(r2, odd)), self._polynomial(r2, even)
+
+    def _turn(self, n: Any, sine: Any, cosine: Any) -> Any:
+        """sin(n π/2 + rest)."""
+        quarter = self.op("mul", n, self.constant(0.25))
+        phase = self.op("mul", self.op("sub", quarter, self._floor(quarter)), self.constant(4.0))  # n mod 4
+        flip = self.builder.fcmp_ordered(">", phase, self.constant(1.5))
+        other = self.builder.or_(
+            self.builder.fcmp_ordered("==", phase, self.constant(1.0)),
+            self.builder.fcmp_ordered("==", phase, self.constant(3.0)),
+        )
+        value = self.builder.select(other, cosine, sine)
+        return self.builder.select(flip, self.builder.fneg(value), value)
+
+    def _sin(self, x: Any) -> Any:
+        return self._turn(*self._quadrant(x))
+
+    def _cos(self, x: Any) -> Any:
+        n, sine, cosine = self._quadrant(x)
+        return self._turn(self.op("add", n, self.constant(1.0)), sine, cosine)
+
+    def _atan(self, x: Any) -> Any:
+        """Odd series after two reductions, to |t| <= tan(π/16): atan(x) = n π/8 + atan((x - t_n) / (1 + x t_n))."""
+        size = self._abs(x)
+        over = self.builder.fcmp_ordered(">", size, self.constant(1.0))
+        t = self.builder.select(over, self.op("div", self.constant(1.0), size), size)
+        base = self.constant(0.0)
+        tangent = self.constant(0.0)
+        for n in (1, 2):
+            above = self.builder.fcmp_ordered(">", t, self.constant(math.tan((2 * n - 1) * math.pi / 16)))
+            base = self.builder.select(above, self.constant(n * math.pi / 8), base)
+            tangent = self.builder.select(above, self.constant(math.tan(n * math.pi / 8)), tangent)
+        rest = self.op(
+            "div", self.op("sub", t, tangent), self.op("add", self.constant(1.0), self.op("mul", t, tangent))
+        )
+        series = [(-1.0) ** i / (2 * i + 1) for i in range(11 if self.double else 5)]
+        angle = self.op("add", base, self.op("mul", rest, self._polynomial(self.op("mul", rest, rest), series)))
+        angle = self.builder.select(over, self.op("sub", self.constant(math.pi / 2), angle), angle)
+        return self._intrinsic("copysign", angle, x)
+
+    def _log(self, x: Any) -> Any:
+        """Exponent and mantissa m in [√½, √2); then log m = 2 atanh((m - 1) / (m + 1))."""
+        mantissa, bias = (52, 1023) if self.double else (23, 127)
+        element = self._bits.element
+
+        def integer(value: int) -> Any:
+            return ir.Constant(self._bits, [element(value)] * self.vector.count)
+
+        bits = self.builder.bitcast(x, self._bits)
+        half = int(
+            np.asarray(math.sqrt(0.5), np.float64 if self.double else np.float32).view(f"i{8 if self.double else 4}")
+        )
+        offset = self.builder.sub(bits, integer(half))
+        exponent = self.builder.ashr(offset, integer(mantissa))
+        m = self.builder.bitcast(self.builder.sub(bits, self.builder.shl(exponent, integer(mantissa))), self.vector)
+        one = self.constant(1.0)
+        s = self.op("div", self.op("sub", m, one), self.op("add", m, one))
+        series = [2.0 / (2 * i + 1) for i in range(11 if self.double else 5)]
+        value = self.op("mul", s, self._polynomial(self.op("mul", s, s), series))
+        scale = self.builder.sitofp(exponent, self.vector)
+        value = self.op("add", value, self.op("mul", scale, self.constant(math.log(2.0))))
+        del bias
+        good = self.builder.fcmp_ordered(">", x, self.constant(0.0))
+        return self.builder.select(good, value, self.constant(math.nan))
+
+
+def _parts(value: float, bits: int) -> list[float]:
+    """A number as a sum of three, the first two short enough that small multiples of them are exact."""
+    parts = []
+    for _ in range(2):
+        scale = 2.0 ** (bits - math.frexp(value)[1])
+        parts.append(math.floor(value * scale) / scale)
+        value -= parts[-1]
+    return [*parts, value]

@@ -1,0 +1,226 @@
+"""From cotangents of states and controls to those of what a projection depends on; see `_riccati_adjoint`.
+
+Rows are taken up again from their solution and its prices, which converges in a few iterations whatever solver found
+it, and then the adjoint sweep follows in the same program. What its result means for targets, weights, bounds and the
+initial state is read off the Lagrangian; for parameters of the vehicle JAX differentiates it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from feasible._problem import Problem
+from feasible.solvers import _riccati_loop as loop
+from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
+from feasible.solvers._riccati_kernel import Kernel
+from feasible.solvers._riccati_loop import Options, State
+from feasible.solvers._riccati_rows import Barrier
+from feasible.solvers.riccati import Riccati, numbers, pack, prices, unpack
+
+POLISH = (  # attempts: from a solution two or three iterations are enough, unless it is nearly degenerate
+    Options(iterations=40, mu_start=0.0, slope=1e-9, fall=1e-12),
+    Options(iterations=80, mu_start=1e-7, quick=0.1, slope=1e-9, fall=1e-12),
+    Options(iterations=80, mu_start=1e-6, quick=0.2, slope=1e-7, fall=1e-9),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pulled:
+    """Cotangents of a problem's parts, for N rows, in their units.
+
+    Attributes:
+        target: `(N, T, 4)`. weight: `(N, T, 4)`. initial_state: `(N, S)`, 0 where free. effort: `(N, C)`.
+        lower: per limit `(N,)`; 0 where there is no such bound. upper: likewise.
+        vehicle: per parameter `(N,)`; empty unless asked for.
+        solved: `(N,)` bool: whether the row is at a solution; 0 throughout where it is not.
+    """
+
+    target: np.ndarray
+    weight: np.ndarray
+    initial_state: np.ndarray
+    effort: np.ndarray
+    lower: dict[str, np.ndarray]
+    upper: dict[str, np.ndarray]
+    vehicle: dict[str, np.ndarray]
+    solved: np.ndarray
+
+
+def pull_back(
+    problem: Problem,
+    states: np.ndarray,
+    controls: np.ndarray,
+    multipliers: np.ndarray,
+    by_states: np.ndarray,
+    by_controls: np.ndarray,
+    *,
+    smoothing: float = 1e-10,
+    vehicle: bool = False,
+    backend: Riccati | None = None,
+) -> Pulled:
+    """The vector-Jacobian product of the projection.
+
+    Args:
+        problem: N rows.
+        states: `(N, T + 1, S)` their solution.
+        controls: `(N, T, C)`.
+        multipliers: `(N, T, R)` of the rows.
+        by_states: `(N, T + 1, S)` cotangent.
+        by_controls: `(N, T, C)` cotangent.
+        smoothing: barrier parameter μ [m²] of the derivative: 1e-10 for that of the projection itself; larger for
+            that of its smooth relative, whose bounds give way gently.
+        vehicle: whether to differentiate by the vehicle's parameters too.
+        backend: whose engine to use.
+    """
+    backend = backend or Riccati()
+    kernel, engine = backend.compiled(problem, False, "adjoint", _adjoint)
+    result, pending = None, np.arange(len(states))
+    for options in POLISH:
+        part = problem.select(pending)
+        it, data = pack(kernel, part, states[pending], controls[pending])
+        inner, entry = _barriers(kernel, multipliers[pending])
+        typical, S = np.asarray(kernel.stage.typical), kernel.stage.S
+        x = np.moveaxis(by_states[pending] * typical[:S], -1, 0)
+        u = np.moveaxis(by_controls[pending] * typical[S:], -1, 0)
+        against = Cotangent([a[:, 0] for a in x], [a[:, 1:] for a in x], list(u))
+        options = options._replace(mu_start=max(options.mu_start, smoothing), mu_end=smoothing)
+        arguments = it._replace(inner=inner, entry=entry), data, numbers(options, len(pending)), against
+        state, moves = engine(arguments)
+        found = _parameters(kernel, part, state, moves, vehicle)
+        if result is None:
+            result = found
+        else:
+            _put(result, found, pending)
+        pending = pending[~found.solved]
+        if not pending.size:
+            break
+    assert result is not None
+    return result
+
+
+def _put(result: Pulled, found: Pulled, rows: np.ndarray) -> None:
+    """Writes what was found for some rows into the result."""
+    for field in dataclasses.fields(Pulled):
+        whole, part = getattr(result, field.name), getattr(found, field.name)
+        pairs = [(whole[k], part[k]) for k in whole] if isinstance(whole, dict) else [(whole, part)]
+        for a, b in pairs:
+            a[rows] = b
+
+
+def _adjoint(kernel: Kernel, arguments: Any) -> tuple[State, Adjoint]:
+    it, data, options, against = arguments
+    state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options))
+    return state, adjoint(kernel, state.it, data, jnp.zeros_like(it.x0[0]) + options.mu_end, against)
+
+
+def example(kernel: Kernel, base: Any, horizon: Any, number: Any) -> Any:
+    """Arguments of the adjoint program for tracing: those of the solver, with prices and a cotangent."""
+    it, data, options = base
+    S, C = kernel.stage.S, kernel.stage.C
+    inner, entry = (sum(map(len, kernel.sides.values())), len(kernel.entry_sides))
+    it = it._replace(
+        inner=Barrier(*[[horizon] * inner] * 2, *[[None] * inner] * 2),
+        entry=Barrier(*[[number] * entry] * 2, *[[None] * entry] * 2),
+    )
+    return it, data, options, Cotangent([number] * S, [horizon] * S, [horizon] * C)
+
+
+def _barriers(kernel: Kernel, multipliers: np.ndarray) -> tuple[Barrier, Barrier]:
+    """Prices of the one-sided rows, `(N, T)` and `(N,)`, from multipliers `(N, T, R)`; slacks are placeholders."""
+    sides = [(kernel.stage.signals[f].rows[i], sign) for f, group in kernel.sides.items() for i, sign, _ in group]
+    inner = [np.maximum(sign * multipliers[..., r], 0.0) for r, sign in sides]
+    entry = [np.maximum(sign * multipliers[:, 0, kernel.stage.entry.rows[i]], 0.0) for i, sign, _ in kernel.entry_sides]
+    return Barrier(inner, inner, [None] * len(inner), [None] * len(inner)), Barrier(
+        entry, entry, [None] * len(entry), [None] * len(entry)
+    )
+
+
+def _parameters(kernel: Kernel, problem: Problem, state: State, found: Adjoint, vehicle: bool) -> Pulled:
+    stage = kernel.stage
+    typical, S = np.asarray(stage.typical), stage.S
+    states, controls = unpack(kernel, state)
+    solved = np.asarray(state.solved) > 0
+    # A row at a degenerate solution has an infinite derivative somewhere; it has none rather than a wrong one.
+    finite = functools.reduce(
+        np.logical_and, (np.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(found))
+    )
+    solved &= finite
+    keep = solved[:, None, None]
+
+    a_x = np.where(keep, np.stack(found.x, axis=-1) * typical[:S], 0.0)
+    a_u = np.where(keep, np.stack(found.u, axis=-1) * typical[S:], 0.0)
+    residual = problem.residual(states)
+    fixed = np.stack(found.first, axis=-1) / typical[:S]
+    bounds: dict[str, dict[str, np.ndarray]] = {"upper": {}, "lower": {}}
+    for name in bounds:
+        bounds[name] = {limit.name: np.zeros(len(states)) for limit in problem.limits}
+    groups = [(stage.signals[f].rows[i], sign) for f, group in kernel.sides.items() for i, sign, _ in group]
+    rows = [*groups, *((stage.entry.rows[i], sign) for i, sign, _ in kernel.entry_sides)]
+    for (r, sign), move in zip(rows, [*found.inner, *found.entry], strict=True):
+        name = problem.limits[problem.rows[r].limit].name
+        pulled = sign * np.where(solved, np.asarray(move).reshape(len(states), -1).sum(1), 0.0) / stage.scale[r]
+        bounds["upper" if sign > 0 else "lower"][name] += pulled
+    return Pulled(
+        target=problem.weight * a_x[..., :4],
+        weight=-a_x[..., :4] * residual,
+        initial_state=np.where(np.isnan(problem.initial_state) | ~solved[:, None], 0.0, fixed),
+        effort=-(a_u * controls).sum(1),
+        lower=bounds["lower"],
+        upper=bounds["upper"],
+        vehicle=_vehicle(kernel, problem, state, found, states, controls, a_x, a_u, solved) if vehicle else {},
+        solved=solved,
+    )
+
+
+def _vehicle(
+    kernel: Kernel,
+    problem: Problem,
+    state: State,
+    found: Adjoint,
+    states: np.ndarray,
+    controls: np.ndarray,
+    a_x: np.ndarray,
+    a_u: np.ndarray,
+    solved: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Cotangents of the vehicle's parameters: JAX on the part of the Lagrangian that reads them."""
+    stage = kernel.stage
+    typical, S = np.asarray(stage.typical), stage.S
+    a_0 = np.where(solved[:, None], np.stack(found.x0, axis=-1) * typical[:S], 0.0)
+    point = (
+        states,
+        controls,
+        np.stack(found.lam, axis=-1) / typical[:S],
+        prices(kernel, state.it.inner.z, state.it.entry.z),
+    )
+    along = (
+        np.concatenate([a_0[:, None], a_x], axis=1),
+        a_u,
+        np.where(solved[:, None, None], np.stack(found.costate, axis=-1) / typical[:S], 0.0),
+        np.where(solved[:, None, None], prices(kernel, found.inner, found.entry), 0.0),
+    )
+    leaves, tree = jax.tree.flatten(problem.vehicle)
+    scale = problem.bounds()[2]
+
+    def lagrangian(parameters: Any, states: Any, controls: Any, costate: Any, price: Any) -> Any:
+        car = jax.tree.unflatten(tree, parameters)
+        start = states[:-1]
+        total = jnp.sum(costate * car.step(start, controls, problem.dt))
+        motions = {f: car.motion_of(car.step(start, controls, f * problem.dt), controls) for f in problem.fractions}
+        for r, row in enumerate(problem.rows):
+            total += jnp.sum(price[:, r] * problem.limits[row.limit].signal(motions[row.fraction], car)) / scale[r]
+        return total
+
+    def directional(parameters: Any, point: Any, along: Any) -> Any:
+        return -jax.jvp(lambda *w: lagrangian(parameters, *w), point, along)[1]
+
+    with jax.enable_x64(True):
+        real = [jnp.asarray(float(v)) for v in leaves]
+        pulled = jax.vmap(jax.grad(directional), in_axes=(None, 0, 0))(real, *jax.tree.map(jnp.asarray, (point, along)))
+        names = [path[-1].name for path, _ in jax.tree_util.tree_leaves_with_path(problem.vehicle)]
+        return dict(zip(names, map(np.array, pulled), strict=True))
