@@ -1,0 +1,129 @@
+"""What the loss costs: against the training step of a transformer (torch), and against memory bandwidth (JAX).
+
+    python benchmarks/training/cost.py [--repeats 5] [--out cost.json]
+
+The transformer has 10 million parameters, 32 tokens of context and 6 queries, and predicts 256 × 6 modes × 80 steps.
+Times are medians of interleaved runs on one thread, so that a busy machine slows both alike. Bandwidth is that of a
+copy of 256 MB, counted once read and once written; the loss, forward, is counted as its input read and output written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+import feasible
+import feasible.torch
+
+VEHICLE, LIMITS, DT = feasible.vehicles.nuplan_pacifica(), feasible.presets.physical(), 0.1
+BATCH, MODES, STEPS, CONTEXT, WIDTH, LAYERS = 256, 6, 80, 32, 384, 6
+
+
+class Transformer(torch.nn.Module):
+    """A planner's decoder of usual size: context and mode queries through an encoder stack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = torch.nn.TransformerEncoderLayer(WIDTH, 6, 4 * WIDTH, dropout=0.0, batch_first=True)
+        self.stack = torch.nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
+        self.queries = torch.nn.Parameter(torch.randn(MODES, WIDTH))
+        self.head = torch.nn.Linear(WIDTH, STEPS * 2)
+
+    def forward(self, context: torch.Tensor) -> torch.Tensor:
+        """Positions `(B, 6, 80, 2)` from context `(B, 32, 384)`."""
+        queries = self.queries.expand(len(context), MODES, WIDTH)
+        out = self.stack(torch.cat([context, queries], dim=1))[:, -MODES:]
+        return self.head(out).unflatten(-1, (STEPS, 2)).cumsum(-2)
+
+
+def interleaved(repeats: int, **functions: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each, after a first call of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for i in range(repeats + 1):
+        for name, function in functions.items():
+            begun = time.perf_counter()
+            function()
+            if i:
+                seconds[name].append(time.perf_counter() - begun)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def in_torch(repeats: int, compiled: bool) -> dict[str, float]:
+    """Seconds of a training step without the loss, and of the loss forward and backward."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = Transformer()
+    optimiser = torch.optim.AdamW(net.parameters())
+    context, truth = torch.randn(BATCH, CONTEXT, WIDTH), torch.randn(BATCH, MODES, STEPS, 2)
+    prediction = net(context).detach().requires_grad_()
+    penalty = feasible.torch.FeasibilityLoss(VEHICLE, LIMITS, dt=DT)
+    if compiled:
+        penalty = torch.compile(penalty, fullgraph=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        (net(context) - truth).square().mean().backward()
+        optimiser.step()
+
+    def loss() -> None:
+        penalty(prediction).mean().backward()
+
+    found = interleaved(repeats, step=step, loss=loss)
+    return {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "step_s": found["step"],
+        "loss_s": found["loss"],
+        "overhead": found["loss"] / found["step"],
+    }
+
+
+def in_jax(repeats: int) -> dict[str, float]:
+    """Bytes per second of the loss on (4096, 80) positions, and of a copy."""
+    rng = np.random.default_rng(0)
+    values = jnp.asarray(rng.normal(size=(4096, 80, 2)).cumsum(1), jnp.float32)
+    large = jnp.zeros(2**26, jnp.float32)
+
+    @jax.jit
+    def loss(values: jax.Array) -> jax.Array:
+        return feasible.loss(feasible.Trajectory.from_array(values, dt=DT), VEHICLE, LIMITS)
+
+    copy = jax.jit(lambda a: a + 1.0)
+    found = interleaved(
+        10 * repeats,
+        loss=lambda: jax.block_until_ready(loss(values)),
+        copy=lambda: jax.block_until_ready(copy(large)),
+    )
+    rate = (values.nbytes + 4 * 4096) / found["loss"]
+    bandwidth = 2 * large.nbytes / found["copy"]
+    return {"loss_s": found["loss"], "loss_bytes_per_s": rate, "bandwidth": bandwidth, "share": rate / bandwidth}
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="torch.compile the loss (needs a C compiler)")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    results = {"jax": in_jax(args.repeats), "torch": in_torch(args.repeats, args.compile)}
+    print(json.dumps(results, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
