@@ -79,7 +79,11 @@ def test_agrees_with_sqp(solved):
     assert np.abs(ours.states - theirs.states)[..., :2].max() < 0.02
 
 
-@pytest.mark.parametrize("backend", [Riccati(engine="xla"), Riccati(dtype=np.float32)], ids=["xla", "float32"])
+@pytest.mark.parametrize(
+    "backend",
+    [Riccati(engine="xla"), Riccati(dtype=np.float32), Riccati(width=4)],
+    ids=["xla", "float32", "narrow"],
+)
 def test_engines_and_types_agree(solved, backend):
     p, ours = solved
     theirs = backend.solve(p, *start(p))

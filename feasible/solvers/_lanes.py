@@ -32,11 +32,12 @@ class Program:
         function: of a pytree of scalars `()` and horizons `(T,)`, all of one float type, to such a pytree.
         example: its argument, of any values; horizons have the length `HORIZON`.
         dtype: float32 or float64.
+        width: rows in a vector; None for as many as 64 bytes hold. Fewer serve a single row sooner.
     """
 
-    def __init__(self, function: Callable[[Any], Any], example: Any, dtype: Any):
+    def __init__(self, function: Callable[[Any], Any], example: Any, dtype: Any, width: int | None = None):
         self.dtype = np.dtype(dtype)
-        self.width = 64 // self.dtype.itemsize
+        self.width = width or 64 // self.dtype.itemsize
         with jax.enable_x64(self.dtype.itemsize == 8):
             blank = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), self.dtype), example)
             closed, shape = jax.make_jaxpr(function, return_shape=True)(blank)
@@ -103,7 +104,7 @@ def _is_horizon(a: Any) -> bool:
 
 def _aligned(groups: int, vectors: int, width: int, dtype: np.dtype[Any]) -> np.ndarray:
     """`(groups, vectors, width)`, uninitialised, at an address that vector loads need."""
-    size = groups * vectors * 64
+    size = groups * vectors * width * dtype.itemsize
     raw = np.empty(size + 64, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(groups, vectors, width)

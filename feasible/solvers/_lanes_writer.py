@@ -35,6 +35,7 @@ class Writer:
         scalar = ir.DoubleType() if double else ir.FloatType()
         self.vector = ir.VectorType(scalar, width)
         self.width, self.blocks = width, 0
+        self.align = width * (8 if double else 4)
 
     def function(self, closed: Any, inputs: Sequence[bool], outputs: Sequence[bool]) -> int:
         """Writes `run(T, in, out, arena)`; the number of blocks of the arena, each of T + 2 vectors."""
@@ -49,7 +50,7 @@ class Writer:
         self.builder = ir.IRBuilder(first)
         self.math = Elementwise(self.builder, self.vector)
         values = [
-            _Block(self._at(source, p)) if long else self.builder.load(self._at(source, p), align=64)
+            _Block(self._at(source, p)) if long else self.builder.load(self._at(source, p), align=self.align)
             for long, p in zip(inputs, self._offsets(inputs), strict=True)
         ]
         results = self.evaluate(closed.jaxpr, [self.math.constant(c) for c in closed.consts], values)
@@ -57,7 +58,7 @@ class Writer:
             if long:
                 self._copy(value, self._at(sink, p))
             else:
-                self.builder.store(self.math.number(value), self._at(sink, p), align=64)
+                self.builder.store(self.math.number(value), self._at(sink, p), align=self.align)
         self.builder.ret_void()
         ir.IRBuilder(self.entry).branch(first)
         return self.blocks
@@ -111,8 +112,8 @@ class Writer:
             return
 
         def one(k: Any) -> None:
-            value = self.builder.load(self._at(block.pointer, k), align=64)
-            self.builder.store(value, self._at(target, k), align=64)
+            value = self.builder.load(self._at(block.pointer, k), align=self.align)
+            self.builder.store(value, self._at(target, k), align=self.align)
 
         self._loop(self._length(block.length), one)
 
@@ -155,10 +156,10 @@ class Writer:
             (start,) = params["start_indices"]
             return _Block(self._at(values[0].pointer, _INT(start)), length)
         if name in ("squeeze", "reshape") and not shape:
-            return self.builder.load(values[0].pointer, align=64)
+            return self.builder.load(values[0].pointer, align=self.align)
         if name == "broadcast_in_dim" and shape == (1,):
             block = self._new(length)
-            self.builder.store(values[0], block.pointer, align=64)
+            self.builder.store(values[0], block.pointer, align=self.align)
             return block
         if name == "concatenate":
             block, offset = self._new(length), _INT(0)
@@ -169,9 +170,12 @@ class Writer:
         block = self._new(length)
 
         def one(k: Any) -> None:
-            at = [self.builder.load(self._at(v.pointer, k), align=64) if isinstance(v, _Block) else v for v in values]
+            at = [
+                self.builder.load(self._at(v.pointer, k), align=self.align) if isinstance(v, _Block) else v
+                for v in values
+            ]
             result = at[0] if name == "broadcast_in_dim" else self.math.apply(name, params, at)
-            self.builder.store(result, self._at(block.pointer, k), align=64)
+            self.builder.store(result, self._at(block.pointer, k), align=self.align)
 
         self._loop(self._length(length), one)
         return block
@@ -187,13 +191,13 @@ class Writer:
         def one(k: Any) -> None:
             at = self.builder.sub(self.builder.sub(self.steps, _INT(1)), k) if params["reverse"] else k
             carry = [self.builder.load(slot) for slot in slots]
-            inputs = [self.builder.load(self._at(x.pointer, at), align=64) for x in xs]
+            inputs = [self.builder.load(self._at(x.pointer, at), align=self.align) for x in xs]
             consts = [self.math.constant(c) for c in closed.consts]
             results = self.evaluate(closed.jaxpr, consts, [*fixed, *carry, *inputs])
             for slot, value in zip(slots, results[:carried], strict=True):
                 self.builder.store(self.math.number(value), slot)
             for y, value in zip(ys, results[carried:], strict=True):
-                self.builder.store(self.math.number(value), self._at(y.pointer, at), align=64)
+                self.builder.store(self.math.number(value), self._at(y.pointer, at), align=self.align)
 
         self._loop(self.steps, one)
         return [*(self.builder.load(slot) for slot in slots), *ys]

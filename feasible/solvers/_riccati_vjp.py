@@ -75,9 +75,9 @@ def pull_back(
         smoothing: barrier parameter μ [m²] of the derivative: 1e-10 for that of the projection itself; larger for
             that of its smooth relative, whose bounds give way gently.
         vehicle: whether to differentiate by the vehicle's parameters too.
-        backend: whose engine to use.
+        backend: whose engine to use; the derivative is computed in float64 in any case.
     """
-    backend = backend or Riccati()
+    backend = dataclasses.replace(backend or Riccati(), dtype=np.float64)  # prices over slacks need the digits
     kernel, engine = backend.compiled(problem, False, "adjoint", _adjoint)
     result, pending = None, np.arange(len(states))
     for options in POLISH:

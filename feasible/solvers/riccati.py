@@ -47,12 +47,14 @@ class Riccati:
     Attributes:
         dtype: float64, or float32: twice as fast, for results to a millimetre.
         engine: "lanes" or "xla"; None for "lanes" where llvmlite is installed.
+        width: rows in a vector of the "lanes" engine; None for as many as fit. A single row is served soonest by 4.
         attempts: on the rows that those before left unsolved.
         STARTS: further starts where the first may have led to a poor local optimum; 0 for speed.
     """
 
     dtype: Any = np.float64
     engine: str | None = None
+    width: int | None = None
     attempts: tuple[Options, ...] = ATTEMPTS
     STARTS: int = STARTS
 
@@ -123,7 +125,7 @@ class Riccati:
         limits = tuple((m.signal, m.reads, m.lower, m.upper) for m in problem.limits)
         engine = self.engine or ("lanes" if _has_llvm() else "xla")
         key = (structure, tuple(map(float, leaves)), limits, problem.dt, problem.fractions, elastic)
-        return _compile(_Structure((*key, np.dtype(self.dtype).name, engine, name), problem, elastic, run))
+        return _compile(_Structure((*key, self.width, np.dtype(self.dtype).name, engine, name), problem, elastic, run))
 
 
 _ACCURACY = ("mu_end", "defect", "gap", "slope", "fall")
@@ -148,14 +150,14 @@ class _Structure:
 
 @functools.lru_cache(maxsize=32)
 def _compile(structure: _Structure) -> tuple[Kernel, Engine]:
-    *_, dtype, engine, name = structure.key
+    *_, width, dtype, engine, name = structure.key
     stage = Stage(structure.problem, dtype)
     kernel = Kernel(stage, ELASTIC if structure.elastic else None, fenced=engine == "xla")
     run = functools.partial(structure.run, kernel)
-    return kernel, _lanes(run, kernel, name) if engine == "lanes" else _xla(run, stage.dtype)
+    return kernel, _lanes(run, kernel, name, width) if engine == "lanes" else _xla(run, stage.dtype)
 
 
-def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str) -> Engine:
+def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str, width: int | None) -> Engine:
     from feasible.solvers._lanes import HORIZON, Program
 
     horizon, number = np.zeros(HORIZON), np.zeros(())
@@ -167,7 +169,7 @@ def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str) -> Engine:
         from feasible.solvers._riccati_vjp import example
 
         arguments = example(kernel, arguments, horizon, number)
-    return Program(run, arguments, kernel.stage.dtype)
+    return Program(run, arguments, kernel.stage.dtype, width)
 
 
 def _xla(run: Callable[[Any], Any], dtype: np.dtype[Any]) -> Engine:

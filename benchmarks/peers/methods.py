@@ -1,0 +1,127 @@
+"""Every method of the comparison by name, each with one row at a time and, where it has that, a batch at a time."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import sqp
+from benchmarks.peers.problems import VEHICLE, Rows
+from benchmarks.peers.sqp import Found
+from feasible._problem import Weights
+from feasible.solvers.riccati import Riccati
+
+OURS = {
+    "riccati lanes float32": (np.float32, "lanes"),
+    "riccati lanes float64": (np.float64, "lanes"),
+    "riccati xla float32": (np.float32, "xla"),
+}
+PEERS = ("SQP on HPIPM", "SQP on PIQP", "SQP on OSQP", "SQP on Clarabel", "CVXPY", "CasADi + IPOPT")
+MODULES = {"SQP on PIQP": "piqp", "CasADi + IPOPT": "casadi"}  # whose absence leaves a method out
+
+
+class Ours:
+    """The library's backend, its default attempts."""
+
+    def __init__(self, dtype: Any, engine: str) -> None:
+        self.backend = Riccati(dtype=dtype, engine=engine)
+        self._threads = 2 if engine == "xla" else 1  # "lanes" uses all cores by itself
+
+    def prepare(self, rows: Rows) -> None:
+        """Compiles."""
+        self.backend.solve(rows.problem.select(slice(0, 1)), rows.states[:1], rows.controls[:1])
+
+    def row(self, rows: Rows, *, fresh: bool) -> Found:
+        """One row; `fresh` makes no difference, it remembers nothing."""
+        began = time.perf_counter()
+        s = self.backend.solve(rows.problem, rows.states, rows.controls)
+        seconds = time.perf_counter() - began
+        return Found(s.states[0], s.controls[0], seconds, seconds, int(s.iterations[0]))
+
+    def batch(self, rows: Rows, *, one_core: bool = False) -> tuple[np.ndarray, np.ndarray, float]:
+        """States and controls of all rows, and the seconds that took."""
+        threads = 1 if one_core or len(rows) < 192 else self._threads
+        parts = [rows.take(slice(i, None, threads)) for i in range(threads)]
+        states, controls = np.empty_like(rows.states), np.empty_like(rows.controls)
+
+        def work(i: int) -> None:
+            s = self.backend.solve(parts[i].problem, parts[i].states, parts[i].controls)
+            states[i::threads], controls[i::threads] = s.states, s.controls
+
+        with ThreadPoolExecutor(threads) as pool:
+            began = time.perf_counter()
+            if threads == 1:
+                work(0)
+            else:
+                list(pool.map(work, range(threads)))
+            return states, controls, time.perf_counter() - began
+
+
+class Sqp:
+    """The tuned SQP on a solver of subproblems."""
+
+    def __init__(self, solver: Any) -> None:
+        self._solver = solver
+
+    def prepare(self, rows: Rows) -> None:
+        """Sets up the structure."""
+        self.row(rows.take(slice(0, 1)), fresh=True)
+
+    def row(self, rows: Rows, *, fresh: bool) -> Found:
+        """One row; from no multipliers if `fresh`, else from those of the row before."""
+        if fresh:
+            self._solver.reset()
+        return sqp.solve_row(rows.problem.select(0), rows.states[0], rows.controls[0], self._solver)
+
+
+class Ipopt:
+    """The problem written in CasADi, IPOPT at 1e-6; built once per horizon and preset."""
+
+    def __init__(self) -> None:
+        import casadi  # noqa: F401
+
+    def prepare(self, rows: Rows) -> None:
+        """Builds the problem and its derivatives."""
+        self._judge = _reference(rows.preset, rows.controls.shape[1])
+
+    def row(self, rows: Rows, *, fresh: bool) -> Found:
+        """One row; `fresh` makes no difference, an interior point starts from the trajectory alone."""
+        began = time.perf_counter()
+        _, states, controls, _ = self._judge.solve(rows.problem.target[0], rows.states[0], rows.controls[0])
+        seconds = time.perf_counter() - began
+        return Found(states, controls, seconds, seconds, 0)
+
+
+@functools.cache
+def _reference(preset: str, steps: int) -> Any:
+    from ipopt_reference import NUPLAN_BOUNDS, Reference, physical_bounds
+
+    physical = physical_bounds(VEHICLE.max_steering_angle, VEHICLE.max_steering_rate)
+    bounds = NUPLAN_BOUNDS if preset == "nuplan_comfort" else physical
+    return Reference(steps, 0.1, bounds, wheelbase=VEHICLE.wheelbase, efforts=Weights().controls, tol=1e-6)
+
+
+def make(name: str) -> Any:
+    """A method by name; ImportError where its package is not installed."""
+    if name in OURS:
+        return Ours(*OURS[name])
+    if name in MODULES:
+        __import__(MODULES[name])
+    if name == "SQP on HPIPM":
+        from benchmarks.peers.hpipm import Hpipm
+
+        return Sqp(Hpipm())
+    from benchmarks.peers import quadratic as q
+
+    solvers: dict[str, Callable[[], Any]] = {
+        "SQP on PIQP": q.Piqp,
+        "SQP on OSQP": q.Osqp,
+        "SQP on Clarabel": q.Clarabel,
+        "CVXPY": q.ThroughCvxpy,
+    }
+    return Sqp(solvers[name]()) if name in solvers else Ipopt()
