@@ -30,7 +30,7 @@ PATIENCE = 5  # iterations of Gauss-Newton before the exact Hessian
 DEFECT = 1e-5  # largest defect of a converged row [m, rad, m/s, ...]
 EXCESS = 2e-4  # largest normalised excess of a converged row
 PROGRESS = 1e-5  # relative fall of the objective that is worth another iteration
-STILL = 1e-3  # m: step of a position that is worth none; in a flat valley the objective alone would end it too early
+STILL = 1e-4  # m: step of a position that is worth none; in a flat valley the objective alone would end it too early
 ELASTIC = 1e3  # m² per unit of normalised excess: far above the multipliers of real rows (at most about 30)
 _STANDING = 1e-10  # m²: fall of the objective that is worth none, where the objective is next to nothing
 _SHORTEST = 2.0**-8  # of a step
@@ -147,7 +147,7 @@ def solve_row(
         point = trial
         calm = calm + 1 if fall <= PROGRESS * abs(trial.objective) + _STANDING else 0
         still = float(np.abs(dx).max(0)[:2].max()) <= STILL
-        if point.feasible() and ((calm >= 1 and length == 1.0 and still) or calm >= 4):
+        if point.feasible() and ((calm >= 1 and length == 1.0 and still) or calm >= 8):
             return _solution(point, price, iteration, True)
     return _solution(point, price, MAX_ITERATIONS, point.feasible())
 
