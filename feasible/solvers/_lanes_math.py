@@ -59,9 +59,9 @@ class Elementwise:
         """The inverse of `number`."""
         return self._once("truth", (value,), lambda: self.builder.fcmp_ordered("!=", value, self.constant(0.0)))
 
-    def _once(self, name: str, values: tuple[Any, ...], make: Any, extra: Any = None) -> Any:
+    def _once(self, name: str, values: tuple[Any, ...], make: Any) -> Any:
         names = [id(v) for v in values]
-        key = (name, *(sorted(names) if name in _SYMMETRIC else names), extra)
+        key = (name, *(sorted(names) if name in _SYMMETRIC else names))
         if key not in self._known:
             self._known[key] = (make(), values)  # the arguments are kept, so that their ids stay theirs
         return self._known[key][0]
@@ -215,7 +215,7 @@ class Elementwise:
 
     def _log(self, x: Any) -> Any:
         """Exponent and mantissa m in [√½, √2); then log m = 2 atanh((m - 1) / (m + 1))."""
-        mantissa, bias = (52, 1023) if self.double else (23, 127)
+        mantissa = 52 if self.double else 23
         element = self._bits.element
 
         def integer(value: int) -> Any:
@@ -234,7 +234,6 @@ class Elementwise:
         value = self.op("mul", s, self._polynomial(self.op("mul", s, s), series))
         scale = self.builder.sitofp(exponent, self.vector)
         value = self.op("add", value, self.op("mul", scale, self.constant(math.log(2.0))))
-        del bias
         good = self.builder.fcmp_ordered(">", x, self.constant(0.0))
         return self.builder.select(good, value, self.constant(math.nan))
 

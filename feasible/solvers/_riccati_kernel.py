@@ -111,6 +111,12 @@ class Kernel:
         groups = [(self.stage.entry, self.entry_sides)] if entry else groups
         return [self.penalty is not None and self.stage.soft(g.rows[i]) for g, sides in groups for i, _, _ in sides]
 
+    def one_sided(self) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+        """Row of the problem and sign of each one-sided row, of the steps and of the entry, as in a `Barrier`."""
+        groups = [(self.stage.signals[f], sides) for f, sides in self.sides.items()]
+        steps = [(signals.rows[i], sign) for signals, sides in groups for i, sign, _ in sides]
+        return steps, [(self.stage.entry.rows[i], sign) for i, sign, _ in self.entry_sides]
+
     def parts(self, barrier: Barrier) -> Iterator[tuple[float, Signals, list[Side], Barrier]]:
         """The rows of a step and their barrier, by fraction."""
         parts = split(barrier, [len(sides) for sides in self.sides.values()])

@@ -132,9 +132,9 @@ def example(kernel: Kernel, base: Any, horizon: Any, number: Any) -> Any:
 
 def _barriers(kernel: Kernel, multipliers: np.ndarray) -> tuple[Barrier, Barrier]:
     """Prices of the one-sided rows, `(N, T)` and `(N,)`, from multipliers `(N, T, R)`; slacks are placeholders."""
-    sides = [(kernel.stage.signals[f].rows[i], sign) for f, group in kernel.sides.items() for i, sign, _ in group]
-    inner = [np.maximum(sign * multipliers[..., r], 0.0) for r, sign in sides]
-    entry = [np.maximum(sign * multipliers[:, 0, kernel.stage.entry.rows[i]], 0.0) for i, sign, _ in kernel.entry_sides]
+    of_steps, of_entry = kernel.one_sided()
+    inner = [np.maximum(sign * multipliers[..., r], 0.0) for r, sign in of_steps]
+    entry = [np.maximum(sign * multipliers[:, 0, r], 0.0) for r, sign in of_entry]
     return Barrier(inner, inner, [None] * len(inner), [None] * len(inner)), Barrier(
         entry, entry, [None] * len(entry), [None] * len(entry)
     )
@@ -159,9 +159,8 @@ def _parameters(kernel: Kernel, problem: Problem, state: State, found: Adjoint, 
     bounds: dict[str, dict[str, np.ndarray]] = {"upper": {}, "lower": {}}
     for name in bounds:
         bounds[name] = {limit.name: np.zeros(len(states)) for limit in problem.limits}
-    groups = [(stage.signals[f].rows[i], sign) for f, group in kernel.sides.items() for i, sign, _ in group]
-    rows = [*groups, *((stage.entry.rows[i], sign) for i, sign, _ in kernel.entry_sides)]
-    for (r, sign), move in zip(rows, [*found.inner, *found.entry], strict=True):
+    of_steps, of_entry = kernel.one_sided()
+    for (r, sign), move in zip([*of_steps, *of_entry], [*found.inner, *found.entry], strict=True):
         name = problem.limits[problem.rows[r].limit].name
         pulled = sign * np.where(solved, np.asarray(move).reshape(len(states), -1).sum(1), 0.0) / stage.scale[r]
         bounds["upper" if sign > 0 else "lower"][name] += pulled

@@ -5,7 +5,7 @@ recursion over the steps (Wright, 1996; Rao, Wright and Rawlings, 1998); see `_r
 Rows that an attempt leaves unsolved are tried again from the start with another pace of the barrier.
 
 The algorithm is written once, in JAX, and runs on one of two engines: "lanes" compiles it for the vector registers of
-the processor (needs llvmlite, `pip install "feasible[fast]"`), "xla" is plain `jax.jit`, for any device. A row's
+the processor (by llvmlite), "xla" is plain `jax.jit`, for any device. A row's
 result does not depend on its batch: every row of a batch has a lane of its own.
 """
 
@@ -45,7 +45,7 @@ class Riccati:
     """The backend with options, for `project(..., backend=Riccati(...))`.
 
     Attributes:
-        dtype: float64, or float32: twice as fast, for results to a millimetre.
+        dtype: float64, or float32: about twice as fast; 99 % of positions are then within 1.4 mm, a few within 9 mm.
         engine: "lanes" or "xla"; None for "lanes" where llvmlite is installed.
         width: rows in a vector of the "lanes" engine; None for as many as fit. A single row is served soonest by 4.
         attempts: on the rows that those before left unsolved.
@@ -66,7 +66,7 @@ class Riccati:
         if np.dtype(self.dtype) not in (np.float32, np.float64):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype}")
         if self.engine == "lanes" and not _has_llvm():
-            raise ImportError('engine "lanes" needs llvmlite: pip install "feasible[fast]"')
+            raise ImportError('engine "lanes" needs llvmlite: pip install llvmlite')
 
     def solve(
         self,
@@ -119,7 +119,7 @@ class Riccati:
             problem: whose vehicle, limits and time step it is for; its rows do not matter.
             elastic: whether rows that read states may be exceeded.
             name: of the program: "solve" or "adjoint".
-            run: the program, of a kernel and the arguments of `_example`.
+            run: the program, of a kernel and the arguments that `pack` and `numbers` make.
         """
         leaves, structure = jax.tree.flatten(problem.vehicle)
         limits = tuple((m.signal, m.reads, m.lower, m.upper) for m in problem.limits)
@@ -228,11 +228,10 @@ def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
     """Multipliers `(N, T, R)` from the prices of one-sided rows, `(N, T)` of the steps and `(N,)` of the entry."""
     count, steps = inner[0].shape
     price = np.zeros((count, steps, len(kernel.stage.problem.rows)))
-    sides = [(kernel.stage.signals[f].rows[i], sign) for f, group in kernel.sides.items() for i, sign, _ in group]
-    for (r, sign), z in zip(sides, inner, strict=True):
+    of_steps, of_entry = kernel.one_sided()
+    for (r, sign), z in zip(of_steps, inner, strict=True):
         price[:, :, r] += sign * z
-    first = [(kernel.stage.entry.rows[i], sign) for i, sign, _ in kernel.entry_sides]
-    for (r, sign), z in zip(first, entry, strict=True):
+    for (r, sign), z in zip(of_entry, entry, strict=True):
         price[:, 0, r] += sign * z
     return price
 
