@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from feasible._problem import Weights
     from feasible._project import Displacement, Projection, distance, project
     from feasible._projection_loss import projection_loss
+    from feasible._projector import Plan, Projector
     from feasible._rollout import rollout
     from feasible._status import Status
     from feasible._summary import Summary
@@ -46,7 +47,9 @@ _HOME = {
     "KinematicBicycle": "vehicles",
     "Limit": "_limits",
     "Motion": "_motion",
+    "Plan": "_projector",
     "Projection": "_project",
+    "Projector": "_projector",
     "Report": "_audit",
     "Status": "_status",
     "Summary": "_summary",
@@ -78,7 +81,9 @@ __all__ = [
     "KinematicBicycle",
     "Limit",
     "Motion",
+    "Plan",
     "Projection",
+    "Projector",
     "Report",
     "Status",
     "Summary",

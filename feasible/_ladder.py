@@ -36,7 +36,7 @@ _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break l
 _BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
 _PROBES = tuple(np.linspace(0.0, 1.0, 11).tolist())  # fractions at which that is measured
 _AT_ONCE = 64  # rows that are scattered together
-_PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared
+PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared
 
 
 @dataclasses.dataclass
@@ -146,7 +146,7 @@ def _candidate(problem: Problem, found: Solution, accepted: float) -> Answer:
     states, controls = _repair(problem, found.states, found.controls)
     with np.errstate(over="ignore", invalid="ignore"):
         excess = problem.excess(states, controls)
-        merit = problem.objective(states, controls) + _PENALTY * np.maximum(excess - accepted, 0.0).sum((0, -1))
+        merit = problem.objective(states, controls) + PENALTY * np.maximum(excess - accepted, 0.0).sum((0, -1))
     solved = excess.max((0, -1)) <= accepted
     usable = np.isfinite(merit) & (solved | found.converged)
     return Answer(

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import solveh_banded
 
 STIFFNESS = 0.02  # s⁶: periods below about 3 s are smoothed away, ω⁶ STIFFNESS = 1 at 1.9 rad/s
-_CREEP = 1.0  # m/s; below, the course of a smoothed path is carried over instead of believed
+CREEP = 1.0  # m/s; below, the course of a smoothed path is carried over instead of believed
 
 
 def smooth(values: np.ndarray, weight: np.ndarray, dt: float, stiffness: float = STIFFNESS) -> np.ndarray:
@@ -68,7 +68,7 @@ def lift(
         at = np.flatnonzero(weight[i, :, 3] > 0)
         speed[i] = np.interp(index, at + 1, target[i, at, 3])
     acceleration = np.gradient(speed, dt, axis=1)
-    curvature = np.gradient(np.unwrap(yaw, axis=1), dt, axis=1) * speed / (speed**2 + _CREEP**2)
+    curvature = np.gradient(np.unwrap(yaw, axis=1), dt, axis=1) * speed / (speed**2 + CREEP**2)
     states = np.stack([path[..., 0], path[..., 1], yaw, speed, acceleration, curvature], axis=-1)
     states[:, 0] = np.where(known, initial, states[:, 0])
     states[:, 1:, 2] += 2 * np.pi * np.round((states[:, :1, 2] - states[:, 1:2, 2]) / (2 * np.pi))
@@ -84,7 +84,7 @@ def _headings(path: np.ndarray, velocity: np.ndarray, given: np.ndarray) -> np.n
         given: `(N,)` heading at the start, NaN where it is not known.
     """
     course = np.arctan2(velocity[..., 1], velocity[..., 0])
-    moves = np.hypot(velocity[..., 0], velocity[..., 1]) > _CREEP
+    moves = np.hypot(velocity[..., 0], velocity[..., 1]) > CREEP
     whole = path[:, -1] - path[:, 0]
     still = np.where(np.hypot(*whole.T) > 0.1, np.arctan2(whole[:, 1], whole[:, 0]), 0.0)
     first = np.take_along_axis(course, moves.argmax(1)[:, None], axis=1)[:, 0]

@@ -175,11 +175,12 @@ def finish(solved: Solved) -> Projection:
     certificate = certify(states, controls, problem.dt, vehicle, limits)
     status, moved = _judge(problem, states, certificate, answer.status)
     relaxed = tuple(
-        _relaxed(problem.select(i), states[i], controls[i]) if status[i] == Status.RELAXED else "" for i in range(size)
+        relaxed_limits(problem.select(i), states[i], controls[i]) if status[i] == Status.RELAXED else ""
+        for i in range(size)
     )
     objective = problem.objective(states, controls) if size else np.zeros(0)
     states = solved.frames.world(states)
-    prices = _per_limit(problem, answer.multipliers)
+    prices = per_limit(problem, answer.multipliers)
 
     def shaped(a: np.ndarray) -> np.ndarray:
         return a.reshape((*batch, *a.shape[1:]))
@@ -230,7 +231,7 @@ def _backend(backend: Any) -> Any:
     return importlib.import_module(BACKENDS[backend])
 
 
-def _per_limit(problem: Problem, multipliers: np.ndarray) -> np.ndarray:
+def per_limit(problem: Problem, multipliers: np.ndarray) -> np.ndarray:
     """`(N, T, L)` from those of rows `(N, T, R)`: the sum over the points of a step."""
     owner = np.array([row.limit for row in problem.rows])
     return np.stack([multipliers[..., owner == i].sum(-1) for i in range(len(problem.limits))], axis=-1)
@@ -251,7 +252,7 @@ def _judge(
     return np.where((status == Status.PROJECTED) & same, Status.UNCHANGED, status), (mean, most)
 
 
-def _relaxed(problem: Problem, states: np.ndarray, controls: np.ndarray) -> str:
+def relaxed_limits(problem: Problem, states: np.ndarray, controls: np.ndarray) -> str:
     """One clause per limit that one row exceeds."""
     excess, clauses = problem.excess(states, controls), []
     for i, limit in enumerate(problem.limits):

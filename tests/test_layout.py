@@ -34,6 +34,7 @@ TIERS = {
     "_ladder": 6,
     "_project": 6,
     "_derivative": 7,
+    "_projector": 7,
     "_explain": 7,
     "_actions": 7,
     "_projection_loss": 7,

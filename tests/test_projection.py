@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import feasible
 from feasible import Status, Trajectory, presets, project
-from feasible._brake import brake, brake_jerks
+from feasible._brake import brake, jerk, stop
 from feasible._problem import Problem
 
 VEHICLE = feasible.vehicles.nuplan_pacifica()
@@ -168,16 +168,15 @@ def test_absurd_numbers_stay_finite():
 @pytest.mark.parametrize("speed", [0.0, 0.3, 2.0, 8.0, 25.0])
 @pytest.mark.parametrize("acceleration", [-2.0, 0.0, 2.0])
 def test_braking_ends_at_rest_on_a_sample(speed, acceleration):
-    if speed < 2.0 and acceleration < 0:
-        pytest.skip("this state rolls backwards before any jerk-limited stop")
-    jerks = brake_jerks(speed, acceleration, 400, 0.1, 3.0, 4.0)
+    jerks = jerk(np, stop(np, speed, acceleration, 3.0, 4.0, 0.1), np.arange(400.0))
     state = np.array([0, 0, 0, speed, acceleration, 0.01])
     states = VEHICLE.rollout(state, np.stack([jerks, 0 * jerks], axis=-1), 0.1)
     assert abs(states[-1, 3]) < 1e-6
     assert abs(states[-1, 4]) < 1e-6
     assert np.abs(jerks).max() <= 4.0 + 1e-9
     assert states[:, 4].min() >= -3.0 - 1e-9
-    assert states[:, 3].min() >= -1e-6
+    if speed >= acceleration**2 / (2 * 4.0) or acceleration >= 0:  # else even releasing the brake ends in reverse
+        assert states[:, 3].min() >= -0.05  # the grid rounds the release up to whole steps
 
 
 def test_braking_keeps_the_limits_it_can():

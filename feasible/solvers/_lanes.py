@@ -14,14 +14,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
+from feasible.solvers import _lanes_cache
 from feasible.solvers._lanes_writer import HORIZON, Writer
 
 
@@ -46,6 +49,7 @@ class Program:
         self._tree = jax.tree.structure(shape)
         writer = Writer(self.width, self.dtype.itemsize == 8)
         self._arena = writer.function(closed, self._inputs, self._outputs)
+        self._local = threading.local()
         self._engine = _compile(str(writer.module))
         address = self._engine.get_function_address("run")
         pointer = ctypes.c_void_p
@@ -55,17 +59,28 @@ class Program:
         """Of a pytree of arrays `(N,)` and `(N, T)`; results likewise. Groups of rows go to all cores."""
         leaves = [np.asarray(a) for a in jax.tree.leaves(arguments)]
         steps = next(a.shape[1] for a, long in zip(leaves, self._inputs, strict=True) if long)
-        count = leaves[0].shape[0]
-        groups = -(-count // self.width)
-        rows = np.minimum(np.arange(groups * self.width), count - 1)
-        packed = _aligned(groups, self._size(self._inputs, steps), self.width, self.dtype)
+        rows = np.empty((len(leaves[0]), self._size(self._inputs, steps)), self.dtype)
         for place, leaf in zip(self._places(self._inputs, steps), leaves, strict=True):
-            values = leaf[rows].reshape(groups, self.width, -1)
-            packed[:, place] = np.swapaxes(values, 1, 2)
+            rows[:, place] = leaf.reshape(len(leaf), -1)
+        result = self.flat(rows, steps)
+        out = []
+        for place, long in zip(self._places(self._outputs, steps), self._outputs, strict=True):
+            values = result[:, place]
+            out.append(values if long else values[:, 0])
+        return jax.tree.unflatten(self._tree, out)
+
+    def flat(self, rows: np.ndarray, steps: int) -> np.ndarray:
+        """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""
+        count = len(rows)
+        groups = -(-count // self.width)
+        if count < groups * self.width:  # the last rows again, for the lanes that are left
+            rows = rows[np.minimum(np.arange(groups * self.width), count - 1)]
+        packed = _aligned(groups, rows.shape[1], self.width, self.dtype)
+        np.copyto(packed, np.swapaxes(rows.reshape(groups, self.width, -1), 1, 2))
         result = _aligned(groups, self._size(self._outputs, steps), self.width, self.dtype)
 
         def work(part: range) -> None:
-            arena = _aligned(1, self._arena * (steps + 2), self.width, self.dtype)
+            arena = self._workspace(self._arena * (steps + 2))
             for g in part:
                 self._run(steps, packed[g].ctypes.data, result[g].ctypes.data, arena.ctypes.data)
 
@@ -74,11 +89,14 @@ class Program:
             work(range(groups))
         else:
             list(_pool().map(work, [range(i, groups, workers) for i in range(workers)]))
-        out = []
-        for place, long in zip(self._places(self._outputs, steps), self._outputs, strict=True):
-            values = np.swapaxes(result[:, place], 1, 2).reshape(groups * self.width, -1)[:count]
-            out.append(values if long else values[:, 0])
-        return jax.tree.unflatten(self._tree, out)
+        return np.swapaxes(result, 1, 2).reshape(groups * self.width, -1)[:count]
+
+    def _workspace(self, vectors: int) -> np.ndarray:
+        """Kept for the next call of the same thread: fresh memory would cost a page fault every 4 kB."""
+        held: np.ndarray | None = getattr(self._local, "arena", None)
+        if held is None or held.shape[1] < vectors:
+            held = self._local.arena = _aligned(1, vectors, self.width, self.dtype)
+        return held
 
     @staticmethod
     def _size(kinds: Sequence[bool], steps: int) -> int:
@@ -120,17 +138,25 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def _compile(text: str) -> Any:
+    """An engine with the program in it.
+
+    The text has every operation once and no call, so of LLVM's passes it needs only the one that turns places on the
+    stack into registers: the others take twice as long as all the rest together, and gain nothing.
+    """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(text)
-    features = llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=2
-    )
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, machine)
+    name, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=2)
+    known = _lanes_cache.key(text, name, features, str(llvm.llvm_version_info), llvmlite.__version__)
+    code = _lanes_cache.load(known)
+    if code is None:
+        module = llvm.parse_assembly(text)
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=0)))
+        code = machine.emit_object(module)
+        _lanes_cache.store(known, code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine

@@ -213,6 +213,20 @@ class Elementwise:
         angle = self.builder.select(over, self.op("sub", self.constant(math.pi / 2), angle), angle)
         return self._intrinsic("copysign", angle, x)
 
+    def _atan2(self, y: Any, x: Any) -> Any:
+        """By the smaller over the larger of the two, so that nothing is divided by 0 but 0 by itself."""
+        zero, pi = self.constant(0.0), math.pi
+        steep = self.builder.fcmp_ordered(">", self._abs(y), self._abs(x))
+        above, below = self.builder.select(steep, x, y), self.builder.select(steep, y, x)
+        nothing = self.builder.fcmp_ordered("==", below, zero)
+        small = self._atan(self.op("div", above, self.builder.select(nothing, self.constant(1.0), below)))
+        behind = self.builder.fcmp_ordered("<", x, zero)
+        turned = self.op("add", small, self._intrinsic("copysign", self.constant(pi), y))
+        flat = self.builder.select(behind, turned, small)
+        return self.builder.select(
+            steep, self.op("sub", self._intrinsic("copysign", self.constant(pi / 2), y), small), flat
+        )
+
     def _log(self, x: Any) -> Any:
         """Exponent and mantissa m in [√½, √2); then log m = 2 atanh((m - 1) / (m + 1))."""
         mantissa = 52 if self.double else 23

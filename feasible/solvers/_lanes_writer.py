@@ -20,10 +20,14 @@ _INT = ir.IntType(64)
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """Vectors in memory, one after the other: as many as `HORIZON` in the traced length stands for."""
+    """Vectors in memory, one after the other: as many as `HORIZON` in the traced length stands for.
+
+    Truth values lie there as 1 and 0 (`truth`).
+    """
 
     pointer: Any
     length: int = HORIZON
+    truth: bool = False
 
 
 class Writer:
@@ -79,11 +83,15 @@ class Writer:
     def _at(self, pointer: Any, offset: Any) -> Any:
         return self.builder.gep(pointer, [offset], inbounds=True)
 
-    def _new(self, length: int = HORIZON) -> _Block:
+    def _new(self, length: int = HORIZON, truth: bool = False) -> _Block:
         size = self.builder.add(self.steps, _INT(2))
-        block = _Block(self._at(self.arena, self.builder.mul(size, _INT(self.blocks))), length)
+        block = _Block(self._at(self.arena, self.builder.mul(size, _INT(self.blocks))), length, truth)
         self.blocks += 1
         return block
+
+    def _load(self, block: _Block, k: Any) -> Any:
+        value = self.builder.load(self._at(block.pointer, k), align=self.align)
+        return self.math.truth(value) if block.truth else value
 
     def _length(self, traced: int) -> Any:
         if traced < HORIZON // 2:
@@ -151,30 +159,27 @@ class Writer:
     def _shaped(self, equation: Any, name: str, params: Any, values: list[Any]) -> Any:
         """An operation with a horizon among its arguments or results."""
         shape = equation.outvars[0].aval.shape
-        length = shape[0] if shape else 1
+        length, truth = shape[0] if shape else 1, equation.outvars[0].aval.dtype == np.bool_
         if name == "slice":
             (start,) = params["start_indices"]
-            return _Block(self._at(values[0].pointer, _INT(start)), length)
+            return _Block(self._at(values[0].pointer, _INT(start)), length, truth)
         if name in ("squeeze", "reshape") and not shape:
-            return self.builder.load(values[0].pointer, align=self.align)
+            return self._load(values[0], _INT(0))
         if name == "broadcast_in_dim" and shape == (1,):
             block = self._new(length)
             self.builder.store(values[0], block.pointer, align=self.align)
             return block
         if name == "concatenate":
-            block, offset = self._new(length), _INT(0)
+            block, offset = self._new(length, truth), _INT(0)
             for value in values:
                 self._copy(value, self._at(block.pointer, offset))
                 offset = self.builder.add(offset, self._length(value.length))
             return block
-        block = self._new(length)
+        block = self._new(length, truth)
 
         def one(k: Any) -> None:
-            at = [
-                self.builder.load(self._at(v.pointer, k), align=self.align) if isinstance(v, _Block) else v
-                for v in values
-            ]
-            result = at[0] if name == "broadcast_in_dim" else self.math.apply(name, params, at)
+            at = [self._load(v, k) if isinstance(v, _Block) else v for v in values]
+            result = self.math.number(at[0] if name == "broadcast_in_dim" else self.math.apply(name, params, at))
             self.builder.store(result, self._at(block.pointer, k), align=self.align)
 
         self._loop(self._length(length), one)
@@ -191,7 +196,7 @@ class Writer:
         def one(k: Any) -> None:
             at = self.builder.sub(self.builder.sub(self.steps, _INT(1)), k) if params["reverse"] else k
             carry = [self.builder.load(slot) for slot in slots]
-            inputs = [self.builder.load(self._at(x.pointer, at), align=self.align) for x in xs]
+            inputs = [self._load(x, at) for x in xs]
             consts = [self.math.constant(c) for c in closed.consts]
             results = self.evaluate(closed.jaxpr, consts, [*fixed, *carry, *inputs])
             for slot, value in zip(slots, results[:carried], strict=True):

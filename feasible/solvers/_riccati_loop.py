@@ -81,15 +81,16 @@ _SMALL = 1e-4  # Σ |infeasibility| below which the barrier objective must fall
 def begin(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
     """The first state, from states and controls; the barrier of `it` is ignored."""
     zero = jnp.zeros_like(it.x0[0])
-    return _begin(kernel, start(kernel, it, zero + options.mu_start, zero + options.room), data, options)
+    return begin_at(kernel, start(kernel, it, zero + options.mu_start, zero + options.room), data, options)
 
 
 def again(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
     """The first state from an iterate that is nearly solved, with its prices."""
-    return _begin(kernel, resume(kernel, it, jnp.zeros_like(it.x0[0]) + options.mu_start), data, options)
+    return begin_at(kernel, resume(kernel, it, jnp.zeros_like(it.x0[0]) + options.mu_start), data, options)
 
 
-def _begin(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
+def begin_at(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
+    """The first state from an iterate with its barrier."""
     zero = jnp.zeros_like(it.x0[0])
     totals, it = move(kernel, it, None, zero, zero, data)
     finite = jnp.isfinite(totals.objective + totals.infeasibility)

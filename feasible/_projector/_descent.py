@@ -1,0 +1,130 @@
+"""The ladder of one call: which rung runs, when there is no time for one, and which answer is taken.
+
+    1  hard limits, from the warm start or the lift
+    2  hard limits from the lift at another pace, where 1 did not converge to an answer that holds
+    3  elastic limits, where there is no answer that holds
+    4  braking, where there is none, or none that is better
+
+An answer holds if the check at the end of each rung says so. One that does not converge, because a deadline came or
+because the problem is hard, may hold all the same: it can be driven, and is only not the nearest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from feasible._project import ACCEPTED, CERTIFIED, STILL
+from feasible._projector._rungs import Rungs
+from feasible._status import Status
+from feasible.solvers._riccati_loop import Options
+
+COLD = Options(iterations=80, mu_end=1e-7, slope=1e-5)
+WARM = COLD._replace(iterations=40, mu_start=1e-3)
+AGAIN = Options(quick=0.2, slow=0.8)
+RELAX = COLD._replace(iterations=120)
+
+
+@dataclasses.dataclass
+class Found:
+    """For N rows: the flat reply that is taken, its status, what it was measured by, and all iterations spent."""
+
+    rows: np.ndarray
+    status: np.ndarray
+    violation: np.ndarray
+    iterations: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """When an answer is due, and what rungs cost.
+
+    Attributes:
+        due: `time.perf_counter` at the deadline, or None.
+        cost: per rung, seconds of a call without iterations, and of an iteration, for a group of rows.
+        groups: how many groups of rows run one after the other.
+    """
+
+    due: float | None
+    cost: dict[str, tuple[float, float]]
+    groups: int
+
+    def iterations(self, rung: str, most: float) -> int:
+        """How many iterations of a rung there is time for, at most `most`; what comes after them has its time too."""
+        if self.due is None:
+            return int(most)
+        base, each = self.cost[rung]
+        left = self.due - time.perf_counter() - self.groups * (base + self.cost["brake"][0])
+        return int(min(most, left / (self.groups * each)))
+
+
+def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) -> Found:
+    """Answers flat requests `(N, ...)`; `given` `(N,)`: which of them have a finite sample at all."""
+    at, count = rungs.reply.at, len(request)
+    found = Found(
+        np.zeros((count, rungs.reply.size)),
+        np.full(count, Status.FALLBACK),
+        np.full(count, np.inf),
+        np.zeros(count, dtype=int),
+    )
+    merit, settled = np.full(count, np.inf), np.zeros(count, dtype=bool)
+
+    def attempt(rung: str, which: np.ndarray, options: Callable[[bool], Options], *, warm: bool) -> None:
+        index = np.flatnonzero(which)
+        if not index.size:
+            return
+        rows = request[index]
+        if not warm:
+            rows[:, rungs.request.at.warm] = 0.0
+        most = clock.iterations(rung, options(False).iterations)
+        if most < 1:
+            return
+        for is_warm in (False, True):
+            some = (rows[:, rungs.request.at.warm.start] > 0) == is_warm
+            chosen = options(is_warm)
+            rungs.set_options(rows, some, chosen._replace(iterations=min(most, chosen.iterations)))
+        replies = rungs.run(rung, rows)
+        found.iterations[index] += replies[:, at.iterations.start].astype(int)
+        value = replies[:, at.merit.start]
+        value = np.where((replies[:, at.usable.start] > 0) & np.isfinite(value), value, np.inf)
+        status, violation = verdict(rungs, replies)
+        holds = status <= Status.PROJECTED
+        # An answer that holds beats one that does not; among equals the nearer one is better.
+        better = (value < np.inf) & np.where(
+            holds == (found.status[index] <= Status.PROJECTED), value < merit[index], holds
+        )
+        taken = index[better]
+        found.rows[taken], found.status[taken], found.violation[taken] = (
+            replies[better],
+            status[better],
+            violation[better],
+        )
+        merit[taken] = value[better]
+        settled[taken] = replies[better, at.converged.start] > 0
+
+    attempt("hard", given, lambda warm: WARM if warm else COLD, warm=True)
+    attempt("hard", given & ~(settled & (found.status <= Status.PROJECTED)), lambda warm: AGAIN, warm=False)
+    attempt("elastic", given & (found.status > Status.PROJECTED), lambda warm: RELAX, warm=False)
+
+    lost = np.flatnonzero(~given | ~(settled | (found.status <= Status.PROJECTED)))
+    if lost.size:
+        replies = rungs.run("brake", request[lost])
+        _, violation = verdict(rungs, replies)
+        better = ~given[lost] | (found.status[lost] == Status.FALLBACK) | (violation < found.violation[lost])
+        taken = lost[better]
+        found.rows[taken], found.violation[taken] = replies[better], violation[better]
+        found.status[taken] = Status.FALLBACK
+    found.status[found.rows[:, at.any_sample.start] <= 0] = Status.REJECTED
+    return found
+
+
+def verdict(rungs: Rungs, replies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Status of replies of a solver's rung, by the check alone, and the violation that it found."""
+    at = rungs.reply.at
+    violation = np.max([replies[:, m.start] for m in at.margins] + [np.zeros(len(replies))], axis=0)
+    holds = (replies[:, at.excess.start] <= ACCEPTED) & (violation <= CERTIFIED)
+    same = (replies[:, at.most.start] <= STILL) & (replies[:, at.turned.start] <= 10 * STILL)
+    return np.where(holds, np.where(same, Status.UNCHANGED, Status.PROJECTED), Status.RELAXED), violation

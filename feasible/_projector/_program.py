@@ -1,0 +1,167 @@
+"""The inference programs: everything between a request and a certified reply, as one traced function per rung.
+
+    hard      start (lift or warm), interior point with hard limits, repair, verdict
+    elastic   the same with limits that read states exceeded at a price
+    brake     the fallback: braking from the first state, verdict
+
+A program works in a frame of its own, x along the initial heading, so a reply does not depend on where the car drives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from feasible._arrays import Array
+from feasible._frame import FARTHEST
+from feasible._projector._braking import brake
+from feasible._projector._request import Reply, Request
+from feasible._projector._start import lift
+from feasible._projector._verdict import Motion, drive, judge
+from feasible.solvers import _riccati_loop as loop
+from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
+from feasible.solvers._riccati_rows import Barrier
+from feasible.solvers._riccati_trial import resume, start
+
+
+def project(kernel: Kernel, request: Request) -> Reply:
+    """The nearest motion that keeps the limits of the kernel, hard or elastic."""
+    stage = kernel.stage
+    request, heading, lifted = localised(request, stage.dt)
+    merged, weight = towards(request)
+    warm = request.warm > 0.0
+    known = [jnp.isfinite(v) for v in request.initial]
+    believed = [jnp.where(k, v, s) for k, v, s in zip(known, request.initial, request.first, strict=True)]
+    scaled = stage.typical
+    S = stage.S
+
+    def chosen(a: list[Array], b: list[Array], units: Any) -> list[Array]:
+        return [jnp.where(warm, p, q) / t for p, q, t in zip(a, b, units, strict=True)]
+
+    nothing = Barrier([], [], [], [])
+    it = Iterate(
+        chosen(believed, lifted.first, scaled[:S]),
+        chosen(request.states, lifted.states, scaled[:S]),
+        chosen(request.controls, lifted.controls, scaled[S:]),
+        nothing,
+        nothing,
+    )
+    data = Data(
+        merged,
+        weight,
+        [jnp.where(k, 0.0, 1.0) for k in known],
+        [e * t * t for e, t in zip(request.effort, scaled[S:], strict=True)],
+        steps_of(request),
+    )
+    state = loop.advance(kernel, data, request.options, begun(kernel, it, data, request))
+    back = [a * t for a, t in zip(state.it.x0, scaled[:S], strict=True)]
+    controls = [a * t for a, t in zip(state.it.u, scaled[S:], strict=True)]
+    first = [jnp.where(k, v, s) for k, v, s in zip(known, request.initial, back, strict=True)]
+    motion = drive(stage, first, controls)
+    return reply(kernel, request, heading, motion, state.it.inner.z, state.it.entry.z, state.solved, state.count)
+
+
+def fallback(kernel: Kernel, request: Request) -> Reply:
+    """Braking from the first state, or from where the samples seem to start where that is not given."""
+    stage = kernel.stage
+    request, heading, lifted = localised(request, stage.dt)
+    still = jnp.zeros_like(request.warm)
+    guess = [*lifted.first[:4], *(still for _ in lifted.first[4:])]
+    first = [jnp.where(jnp.isfinite(v), v, g) for v, g in zip(request.initial, guess, strict=True)]
+    motion = brake(stage, first, request.target, steps_of(request))
+    free = [jnp.zeros_like(a) for a in request.inner], [jnp.zeros_like(a) for a in request.entry]
+    return reply(kernel, request, heading, motion, *free, still, still)
+
+
+def begun(kernel: Kernel, it: Iterate, data: Data, request: Request) -> loop.State:
+    """The first state of the iteration: on the central path, or with the prices of a warm start."""
+    zero, options, warm = jnp.zeros_like(request.warm), request.options, request.warm > 0.0
+    cold = start(kernel, it, zero + options.mu_start, zero + options.room)
+    if kernel.penalty is not None:  # prices of hard rows say little about elastic ones
+        return loop.begin(kernel, it, data, options)
+    hard = Barrier(request.inner, request.inner, [None] * len(request.inner), [None] * len(request.inner))
+    entry = Barrier(request.entry, request.entry, [None] * len(request.entry), [None] * len(request.entry))
+    priced = resume(kernel, it._replace(inner=hard, entry=entry), zero + options.mu_start)
+    both = jax.tree.map(lambda a, b: jnp.where(warm, a, b), priced, cold)
+    return loop.begin_at(kernel, both, data, options)
+
+
+def steps_of(request: Request) -> Array:
+    """T as a number."""
+    zero = jnp.zeros_like(request.warm)
+    return jax.lax.scan(lambda n, _: (n + 1.0, None), zero, request.target[0])[0]
+
+
+def localised(request: Request, dt: float) -> tuple[Request, Array, Motion]:
+    """The request turned so that x points along the initial heading; that heading; and the lift as a start."""
+    target, weight = cleaned(request)
+    sane = jnp.ones_like(request.warm) > 0.0
+    for v in request.initial:  # an initial state that is nowhere near is as good as none
+        sane = sane & ~(jnp.abs(v) > FARTHEST)
+    initial = [jnp.where(sane, v, jnp.nan) for v in request.initial]
+    first, states = lift(target, weight, initial, steps_of(request), dt)
+    heading = first[2]
+    turned = request._replace(
+        target=turn(target, -heading),
+        weight=weight,
+        initial=turn(initial, -heading),
+        first=turn(request.first, -heading),
+        states=turn(request.states, -heading),
+    )
+    lifted = Motion(turn(first, -heading), turn(states, -heading), [jnp.zeros_like(a) for a in request.controls])
+    return turned, heading, lifted
+
+
+def cleaned(request: Request) -> tuple[list[Array], list[Array]]:
+    """Targets that are finite, and weights that are 0 where they were not."""
+    sound = jnp.abs(request.weight[0]) < jnp.inf
+    for value, w in zip(request.target, request.weight, strict=True):
+        sound = sound & ((jnp.abs(value) <= FARTHEST) | (w == 0.0))
+    weight = [jnp.where(sound & (w > 0.0), w, 0.0) for w in request.weight]
+    return [jnp.where(w > 0.0, v, 0.0) for v, w in zip(request.target, weight, strict=True)], weight
+
+
+def towards(request: Request) -> tuple[list[Array], list[Array]]:
+    """Targets and weights with the consistency term: two squared distances are one, from their weighted mean."""
+    c = jnp.where(request.warm > 0.0, request.consistency, 0.0)
+    target, weight = list(request.target), list(request.weight)
+    for i in (0, 1):
+        w = weight[i] + c
+        mean = (weight[i] * target[i] + c * request.states[i]) / jnp.where(w > 0.0, w, 1.0)
+        target[i], weight[i] = jnp.where(w > 0.0, mean, 0.0), w
+    return target, weight
+
+
+def turn(values: list[Array], angle: Array) -> list[Array]:
+    """A state with its position and heading turned about the origin."""
+    c, s = jnp.cos(angle), jnp.sin(angle)
+    return [c * values[0] - s * values[1], s * values[0] + c * values[1], values[2] + angle, *values[3:]]
+
+
+def reply(
+    kernel: Kernel,
+    request: Request,
+    heading: Array,
+    motion: Motion,
+    inner: Any,
+    entry: Any,
+    solved: Array,
+    count: Array,
+) -> Reply:
+    """The motion with its verdict, in the caller's frame."""
+    verdict = judge(kernel.stage, motion, request.target, request.weight, request.effort)
+    zero = jnp.zeros_like(heading)
+    seen = jax.lax.scan(lambda n, w: (jnp.maximum(n, jnp.where(w > 0.0, 1.0, 0.0)), None), zero, request.weight[0])[0]
+    return Reply(
+        turn(motion.first, heading),
+        turn(motion.states, heading),
+        motion.controls,
+        inner,
+        entry,
+        any_sample=seen,
+        converged=solved,
+        iterations=count,
+        **verdict._asdict(),
+    )

@@ -1,0 +1,248 @@
+"""`Projector`: set up once, called many times a second; whatever comes in, what goes out can be driven.
+
+    projector = feasible.Projector(vehicle, limits, horizon=80, dt=0.1, deadline=0.01)
+    projector.warmup()
+    plan = projector(values, initial_state=now)                                   # (T, 2) or (K, T, 2)
+    plan = projector(values, initial_state=now, warm_start=plan, elapsed=0.1)     # the next cycle
+
+A call descends a ladder until it has something: hard limits, from the warm start if there is one; hard limits again,
+from the lift; elastic limits; braking. Each rung is one compiled program (`_program`) that ends with a check that is
+not the solver's, and none but the last begins without time for its end. A projector keeps nothing between calls, so
+threads may share it.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from feasible._arrays import to_numpy
+from feasible._frame import initial_states
+from feasible._limits import check_limits
+from feasible._problem import Problem, Weights
+from feasible._project import Displacement
+from feasible._projector._descent import COLD, Clock, Found, descend
+from feasible._projector._plan import Plan
+from feasible._projector._rungs import RUNGS, Rungs
+from feasible._projector._specification import digest, specification
+from feasible._trajectory import COLUMNS, MIN_STEPS, Trajectory, check_columns, check_dt
+
+_LATE = 1.5  # a rung may take that much longer than it did in the warm-up
+_NOWHERE = 1e12  # m: beyond, differences of coordinates mean nothing
+
+
+class Projector:
+    """The projection of one trajectory, or of K modes, per call.
+
+    Args:
+        vehicle: the model that must be able to drive the plan.
+        limits: a tuple of `Limit`.
+        horizon: T, samples of a trajectory.
+        dt: time between them [s].
+        weights: of the objective; see `Weights`.
+        deadline: seconds from a call to its answer, or None. The answer at the deadline is the solver's iterate,
+            repaired and checked, or the fallback; a deadline of 0 gives the fallback. The first call after
+            `warmup` keeps it; it is not a guarantee of an operating system that is not real-time.
+        consistency: weight [1/m²] of the squared distance from the warm start's positions: a plan that the next
+            one should not leave without reason. It moves plans away from their samples, so it is 0 by default.
+        modes: the most rows per call that it is tuned for; more are served too.
+
+    Raises:
+        ValueError: for arguments that cannot be right.
+    """
+
+    def __init__(
+        self,
+        vehicle: Any,
+        limits: Any,
+        *,
+        horizon: int,
+        dt: float,
+        weights: Weights | None = None,
+        deadline: float | None = None,
+        consistency: float = 0.0,
+        modes: int = 1,
+    ):
+        check_dt(dt)
+        if horizon < MIN_STEPS:
+            raise ValueError(f"horizon: expected at least {MIN_STEPS} time steps, got {horizon}")
+        if deadline is not None and not deadline >= 0:
+            raise ValueError(f"deadline: expected seconds >= 0 or None, got {deadline}")
+        if not 0 <= consistency < np.inf:
+            raise ValueError(f"consistency: expected a weight >= 0, got {consistency}")
+        if modes < 1:
+            raise ValueError(f"modes: expected at least 1, got {modes}")
+        self.horizon, self.dt, self.deadline, self.consistency = int(horizon), float(dt), deadline, float(consistency)
+        self.weights = weights or Weights()
+        limits = check_limits(limits)
+        S = len(vehicle.STATES)
+        blank = np.zeros((1, self.horizon, 4))
+        effort = np.asarray(self.weights.controls)
+        self._problem = Problem(vehicle, limits, self.dt, blank, blank, np.full((1, S), np.nan), effort)
+        self._rungs = Rungs(self._problem, self.horizon, 4 if modes <= 4 else 8)
+        self.specification = specification(vehicle, limits, self.weights, self.horizon, self.dt, self.consistency)
+        self.configuration = digest(self.specification)
+        self._cost: dict[str, tuple[float, float]] = {}  # per rung: seconds of a call, and of an iteration
+
+    def warmup(self) -> Projector:
+        """Compiles every rung and measures its time, some seconds; returns itself.
+
+        Without it the first call that needs a rung compiles it, and a deadline is kept from then on.
+        """
+        with ThreadPoolExecutor(len(RUNGS)) as pool:  # LLVM works outside of Python's lock
+            list(pool.map(self._rungs.program, RUNGS))
+        self._measure()
+        return self
+
+    def __call__(
+        self,
+        trajectory: Any,
+        *,
+        initial_state: Any = None,
+        warm_start: Plan | None = None,
+        elapsed: float | None = None,
+    ) -> Plan:
+        """Answers one request.
+
+        Args:
+            trajectory: a `Trajectory` `(T)` or `(K, T)`, or an array `(..., T, D)` of x, y and, with D > 2, yaw and
+                speed. Samples that are not finite count as missing.
+            initial_state: `(d,)` or `(K, d)`, d <= 6, *now*, one step before the first sample: x, y, yaw, speed,
+                acceleration, curvature. Missing or NaN components are free. None: all are estimated.
+            warm_start: the plan of an earlier call, with as many modes; one that is not finite is dropped.
+            elapsed: time since that call [s], rounded to steps; None for one step.
+
+        Raises:
+            ValueError: for a shape, a dt or a plan that does not fit. No value of a number raises.
+        """
+        began = time.perf_counter()
+        batch, values, stated = self._values(trajectory)
+        count = len(values)
+        initial = initial_states(initial_state, batch, len(self._problem.vehicle.STATES))
+        origin = _origin(values, initial)
+        request = self._request(values, stated, initial, origin)
+        if warm_start is not None:
+            self._warm(request, warm_start, batch, origin, self.dt if elapsed is None else elapsed)
+        given = (np.isfinite(values) | ~stated).all(-1).any(-1)
+        found = descend(self._rungs, request, given, self._clock(began, count))
+        return self._plan(batch, found, origin, began)
+
+    def _clock(self, began: float, count: int) -> Clock:
+        if self.deadline is None:
+            return Clock(None, {}, 1)
+        if not self._cost:
+            self._measure()
+            began = time.perf_counter()
+        return Clock(began + self.deadline, self._cost, -(-count // self._rungs.width))
+
+    def _measure(self) -> None:
+        """What each rung costs, from a drive around a bend that its start is not near."""
+        t = self.dt * np.arange(1, self.horizon + 1)
+        values = np.full((1, self.horizon, 4), np.nan)
+        values[0, :, 0], values[0, :, 1] = 10.0 * t, 3.0 * np.sin(t)
+        stated, free = np.array([True, True, False, False]), np.full((1, len(self._problem.vehicle.STATES)), np.nan)
+        request = self._request(values, stated, free, np.zeros((1, 2)))
+        few, many = (COLD._replace(iterations=n, mu_end=0.0, slope=0.0, fall=0.0) for n in (1, 16))
+        for rung in RUNGS:
+            seconds = []
+            for options in (few, many):
+                self._rungs.set_options(request, slice(None), options)
+                self._rungs.run(rung, request)
+                seconds.append(float(np.median(self._rungs.timed(rung, request, 9))))
+            base, each = seconds[0], max(seconds[1] - seconds[0], 0.0) / 15
+            self._cost[rung] = _LATE * base, _LATE * each
+
+    def _values(self, trajectory: Any) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+        """Batch shape, `(N, T, 4)` with NaN where a sample is missing or a column not stated, and `(4,)` what is."""
+        if isinstance(trajectory, Trajectory):
+            if abs(float(trajectory.dt) - self.dt) > 1e-9 * self.dt:
+                raise ValueError(f"trajectory: expected dt = {self.dt} s, as the projector has, got {trajectory.dt}")
+            columns = trajectory.columns
+            values = to_numpy(trajectory.to_array(columns)).astype(float)
+            values = np.where(to_numpy(trajectory.valid)[..., None], values, np.nan)
+        else:
+            values = np.asarray(to_numpy(trajectory), dtype=float)
+            columns = COLUMNS[: values.shape[-1]] if values.ndim else ()
+            check_columns(columns)
+        if values.ndim not in (2, 3) or values.shape[-2:] != (self.horizon, len(columns)):
+            raise ValueError(
+                f"trajectory: expected shape ({self.horizon}, D) or (K, {self.horizon}, D), D from 2 to 4, "
+                f"got {values.shape}"
+            )
+        full = np.full((*values.shape[:-1], 4), np.nan)
+        full[..., [COLUMNS.index(c) for c in columns]] = values
+        stated = np.array([c in columns for c in COLUMNS])
+        return values.shape[:-2], full.reshape(-1, self.horizon, 4), stated
+
+    def _request(self, values: np.ndarray, stated: np.ndarray, initial: np.ndarray, origin: np.ndarray) -> np.ndarray:
+        """Flat requests without a warm start."""
+        layout, w = self._rungs.request, self.weights
+        request = np.zeros((len(values), layout.size))
+        local = values.copy()
+        local[..., :2] -= origin[:, None]
+        for i, (place, weight) in enumerate(
+            zip(layout.at.weight, (w.position, w.position, w.yaw, w.speed), strict=True)
+        ):
+            request[:, layout.at.target[i]] = local[..., i]
+            request[:, place] = weight if stated[i] else 0.0
+        start = initial.copy()
+        start[:, :2] -= origin
+        for i, place in enumerate(layout.at.initial):
+            request[:, place.start] = start[:, i]
+        for place, effort in zip(layout.at.effort, w.controls, strict=True):
+            request[:, place] = effort
+        request[:, layout.at.consistency] = self.consistency
+        return request
+
+    def _warm(
+        self, request: np.ndarray, plan: Plan, batch: tuple[int, ...], origin: np.ndarray, elapsed: float
+    ) -> None:
+        """Writes the plan, moved on by the elapsed time, into the requests; not where it is not finite."""
+        if plan.configuration != self.configuration:
+            raise ValueError("warm_start: expected a plan of a projector with this configuration")
+        if plan.status.shape != batch:
+            raise ValueError(f"warm_start: expected a plan with batch axes {batch}, got {plan.status.shape}")
+        if not elapsed >= 0:
+            raise ValueError(f"elapsed: expected seconds >= 0, got {elapsed}")
+        shift = round(elapsed / self.dt)
+        if shift < self.horizon:
+            self._rungs.start_from(request, plan._rows, plan._origin - origin, shift)
+
+    def _plan(self, batch: tuple[int, ...], found: Found, origin: np.ndarray, began: float) -> Plan:
+        at, rows = self._rungs.reply.at, found.rows
+        S, C = len(self._problem.vehicle.STATES), len(self._problem.vehicle.CONTROLS)
+        first, states, controls = self._rungs.motion(rows)
+        path = np.concatenate([first[:, None], np.swapaxes(states, 1, 2)], axis=1)
+        path[..., :2] += origin[:, None]
+
+        def number(place: slice) -> np.ndarray:
+            return rows[:, place.start].reshape(batch)
+
+        return Plan(
+            states=path.reshape(*batch, -1, S),
+            controls=np.swapaxes(controls, 1, 2).reshape(*batch, -1, C),
+            status=found.status.reshape(batch),
+            converged=(rows[:, at.converged.start] > 0).reshape(batch),
+            iterations=found.iterations.reshape(batch),
+            violation=found.violation.reshape(batch),
+            dynamics_residual=number(at.residual),
+            displacement=Displacement(number(at.mean), number(at.most)),
+            objective=number(at.objective),
+            configuration=self.configuration,
+            _rows=rows,
+            _origin=origin,
+            _rungs=self._rungs,
+            seconds=time.perf_counter() - began,
+        )
+
+
+def _origin(values: np.ndarray, initial: np.ndarray) -> np.ndarray:
+    """`(N, 2)`: the given position, or the first sample that is finite; coordinates stay small in its frame."""
+    origin = initial[:, :2].copy()
+    for i in np.flatnonzero(~np.isfinite(origin).all(1) | (np.abs(origin).max(1, initial=0.0) > _NOWHERE)):
+        sound = np.flatnonzero(np.isfinite(values[i, :, :2]).all(1))
+        origin[i] = values[i, sound[0], :2] if sound.size else 0.0
+    return origin
