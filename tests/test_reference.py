@@ -140,8 +140,8 @@ def test_the_subproblem_satisfies_its_optimality_conditions(sample):
     stage = StageQP(problem)
     states, controls = _start(problem, 2.0), np.zeros((60, 2))
     lin = linearise(problem, states, controls)
-    for build in (stage.sparse, stage.condensed):
-        qp = build(lin, states, controls, stage.blocks())
+    at = lin, states, controls, stage.blocks()
+    for qp in (stage.sparse(*at), stage.condensed(*at, np.zeros((60, stage.R)))):
         result = osqp_.interior_point(qp)
         assert result.solved
         P = qp.P + qp.P.T
@@ -157,7 +157,8 @@ def test_sparse_and_condensed_subproblems_have_one_solution(sample):
     stage = StageQP(problem)
     states, controls = _start(problem, 2.0), np.zeros((60, 2))
     lin = linearise(problem, states, controls)
-    qps = [build(lin, states, controls, stage.blocks()) for build in (stage.sparse, stage.condensed)]
+    at = lin, states, controls, stage.blocks()
+    qps = [stage.sparse(*at), stage.condensed(*at, np.zeros((60, stage.R)))]
     found = [osqp_.interior_point(qp).z for qp in qps]
     P = qps[0].P + qps[0].P.T
     P.setdiag(P.diagonal() / 2)

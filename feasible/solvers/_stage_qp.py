@@ -18,6 +18,10 @@ import scipy.sparse as sp
 
 from feasible._problem import Linearisation, Problem, linearise
 
+_BINDING = 1e-5  # of the largest price: rows below do not bind
+_DEPENDENT = 1e-3  # of the largest singular value: combinations of rows below say nothing
+_STIFF = 10.0  # how much stiffer than the Hessian a row that binds is held
+
 
 @dataclasses.dataclass(frozen=True)
 class QP:
@@ -161,13 +165,20 @@ class StageQP:
         inner, last = self.gradient(states, controls)
         return self._finish(lin, (states, controls), P, np.concatenate([inner.ravel(), last]), condensed=False)
 
-    def condensed(self, lin: Linearisation, states: np.ndarray, controls: np.ndarray, second: np.ndarray) -> QP:
+    def condensed(
+        self, lin: Linearisation, states: np.ndarray, controls: np.ndarray, second: np.ndarray, price: np.ndarray
+    ) -> QP:
         """The subproblem with its objective written over (dx_0, du) alone, where indefiniteness shows and is mended.
 
         The dynamics make every dx_k a linear function of w = (dx_0, du_0, ..., du_{T-1}). The Hessian over w of an
         exact second order `second` is indefinite where the problem is not convex; its negative eigenvalues are
         taken by their size (saddle-free Newton, Dauphin et al. 2014), so a step still descends and a direction of
         strong negative curvature is not overshot.
+
+        Negative curvature across the rows that bind is no reason to change the Hessian, because the rows hold the step
+        there: a multiple of the squared distance from where they bind is added first. That leaves the solution of the
+        subproblem where it is as long as they go on binding, and Newton's method as fast as it should be (the
+        convexification of augmented Lagrangians). `price` `(T, R)` tells which rows they are.
         """
         S, C, T = self.S, self.C, self.T
         width = S + C * T
@@ -194,7 +205,21 @@ class StageQP:
         q = np.einsum("kia,ki->a", full, inner) + reach[-1].T @ (last + weight * drift[-1])
         gauss_newton = np.diag(reduce(self.blocks()))
         scale = 1.0 / np.sqrt(gauss_newton + 1e-10 * gauss_newton.max())
-        value, vector = np.linalg.eigh(reduce(second) * scale[:, None] * scale)
+        hessian = reduce(second) * scale[:, None] * scale
+        value, vector = np.linalg.eigh(hessian)
+        binding = np.abs(price) > _BINDING * np.abs(price).max()
+        if value[0] < 0 and binding.any():
+            step, row = np.nonzero(binding)
+            G = np.einsum("ni,nia->na", lin.G[step, row], full[step]) * scale
+            gap = np.where(price > 0, self.upper, self.lower)[step, row] - lin.value[step, row]
+            gap -= np.einsum("ni,ni->n", lin.G[step, row], offset[step])
+            left, size, normal = np.linalg.svd(G, full_matrices=False)
+            kept = size > _DEPENDENT * size[0]
+            normal, nearest = normal[kept], (left.T @ gap)[kept] / size[kept]
+            stiffness = _STIFF * np.abs(value).max()
+            hessian = hessian + stiffness * normal.T @ normal
+            q = q - stiffness * (normal.T @ nearest) / scale
+            value, vector = np.linalg.eigh(hessian)
         dense = (vector * np.maximum(abs(value), 1e-12)) @ vector.T / scale[:, None] / scale
 
         place = np.concatenate([np.arange(S), (np.arange(T)[:, None] * self.stride + S + np.arange(C)).ravel()])
