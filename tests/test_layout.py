@@ -35,6 +35,7 @@ TIERS = {
     "_project": 6,
     "_derivative": 7,
     "_projector": 7,
+    "_export": 7,
     "_explain": 7,
     "_actions": 7,
     "_projection_loss": 7,
