@@ -32,13 +32,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from feasible._arrays import Array, Namespace, namespace
+from feasible._arrays import Array, namespace
+from feasible._excess import means
 from feasible._limits import Limit, check_limits
-from feasible._motion import Gap, Motion
 from feasible._trajectory import Trajectory
 
 KINDS = ("smooth", "hinge", "squared")
-FARTHEST = 1e6  # m or m/s; beyond, a sample is an error and missing: float32 differences would overflow
 
 
 def loss(
@@ -78,8 +77,7 @@ def loss(
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {KINDS}, got {kind!r}")
     limits, factors = check_weights(limits, weights)
-    xp, trajectory, _ = cleaned(trajectory, mask)
-    parts, known = _means(xp, trajectory, vehicle, limits, kind, differencing, margin)
+    parts, known, _ = means(trajectory, vehicle, limits, mask, kind=kind, differencing=differencing, margin=margin)
     total = sum(factors[name] * part for name, part in parts.items())
     return (total, {**parts, **known}) if components else total
 
@@ -117,11 +115,12 @@ def reward(
         ValueError: for an unknown differencing or weight, or shapes that do not fit.
     """
     limits, factors = check_weights(limits, weights)
-    xp, trajectory, invalid = cleaned(trajectory, mask)
-    parts, known = _means(xp, trajectory, vehicle, limits, "bounded", differencing, margin)
+    parts, known, invalid = means(
+        trajectory, vehicle, limits, mask, kind="bounded", differencing=differencing, margin=margin
+    )
     parts = {name: -part for name, part in parts.items()}
     total = sum(factors[name] * part for name, part in parts.items()) / sum(factors.values())
-    return xp.where(invalid > 0, floor, total), {**parts, **known, "invalid": invalid}
+    return namespace(total).where(invalid > 0, floor, total), {**parts, **known, "invalid": invalid}
 
 
 def check_weights(limits: Any, weights: Mapping[str, Any] | None) -> tuple[tuple[Limit, ...], dict[str, Any]]:
@@ -137,73 +136,3 @@ def check_weights(limits: Any, weights: Mapping[str, Any] | None) -> tuple[tuple
         names = [limit.name for limit in limits]
         raise ValueError(f"weights: expected names out of {names}, got {sorted(strangers)[0]!r}")
     return limits, {limit.name: weights.get(limit.name, 1.0) for limit in limits}
-
-
-def cleaned(trajectory: Trajectory, mask: Array | None) -> tuple[Namespace, Trajectory, Array]:
-    """The namespace; the trajectory from its first valid sample on, fillers for what is missing; the invalid share.
-
-    Moving the origin costs float32 nothing in the differences, and it saves the digits of the smoother far out.
-    """
-    trajectory.check()
-    t = trajectory
-    xp = namespace(t.x)
-    columns = [c for c in (t.x, t.y, t.yaw, t.speed) if c is not None]
-    counted = xp.ones_like(t.valid) if mask is None else xp.zeros_like(t.valid) | mask
-    usable = t.valid & counted
-    for column in columns:
-        usable = usable & xp.isfinite(column)
-
-    # The first usable sample without a gather: a sum of one term.
-    first = usable & (xp.cumulative_sum(xp.astype(usable, xp.int32), axis=-1) == 1)
-
-    def moved(a: Array) -> Array:
-        a = xp.where(usable, a, 0.0)
-        return a - xp.sum(xp.where(first, a, 0.0), axis=-1)[..., None]
-
-    x, y = moved(t.x), moved(t.y)
-    for a in (x, y, *columns[2:]):
-        usable = usable & (xp.abs(a) <= FARTHEST)
-
-    def filled(a: Array | None) -> Array | None:
-        return None if a is None else xp.where(usable, a, 0.0)
-
-    share = xp.sum(xp.astype(counted & ~usable, t.x.dtype), axis=-1) / t.horizon
-    invalid = xp.where(xp.any(counted, axis=-1), share, 1.0)
-    return xp, Trajectory(filled(x), filled(y), filled(t.yaw), filled(t.speed), t.dt, usable), invalid
-
-
-def _means(
-    xp: Namespace,
-    trajectory: Trajectory,
-    vehicle: Any,
-    limits: tuple[Limit, ...],
-    kind: str,
-    differencing: str,
-    margin: float,
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Per limit the mean of φ(e) over its known samples, `(...)`, and the share of samples that is known."""
-    motion = Motion.from_trajectory(trajectory, differencing=differencing)
-    parts, shares = {}, {}
-    for limit in limits:
-        value = limit.signal(motion, vehicle)
-        gap = limit.gap(motion)
-        known = xp.isfinite(value) if gap is None else xp.isfinite(value) & (gap == int(Gap.NONE))
-        # Inner where: an unknown value has no slope. Outer where: nor a part in the mean.
-        excess = limit.margin_of(xp.where(known, value, 0.0)) + margin
-        over = known & (excess > 0)
-        penalty = xp.where(over, _penalty(xp, xp.where(over, excess, 0.0), kind), 0.0)
-        count = xp.sum(xp.astype(known, penalty.dtype), axis=-1)
-        parts[limit.name] = xp.sum(penalty, axis=-1) / xp.where(count > 0, count, 1.0)
-        shares[f"{limit.name}/known"] = count / trajectory.horizon
-    return parts, shares
-
-
-def _penalty(xp: Namespace, excess: Array, kind: str) -> Array:
-    """φ(e) for e >= 0; each has φ(0) = 0."""
-    if kind == "squared":
-        return excess * excess
-    if kind == "hinge":
-        return excess
-    if kind == "smooth":
-        return xp.log1p(excess)
-    return excess / (1.0 + excess)

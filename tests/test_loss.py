@@ -10,7 +10,10 @@ from drives import COLUMNS, random_controls, random_drive, turn
 
 import feasible
 from feasible import Limit, Trajectory, presets, signals
+from feasible._arrays import namespace
+from feasible._elementary import log1p, slope_angle
 from feasible._loss import KINDS
+from feasible._pointwise import is_pointwise
 
 VEHICLE = feasible.vehicles.nuplan_pacifica()
 PHYSICAL = presets.physical()
@@ -133,6 +136,62 @@ def test_gradients_are_finite_everywhere(name, columns, dtype):
         array = jnp.asarray(wild()[name][:, : len(columns)], dtype)
         gradient = jax.grad(lambda a: feasible.loss(trajectory(a, columns), VEHICLE, PHYSICAL))(array)
         assert np.isfinite(gradient).all()
+
+
+def against_numpy(values, limits, mask=None):
+    """The compiled loss and its gradient in float32 against the plain loss of the same rows in NumPy and PyTorch."""
+    torch = pytest.importorskip("torch")
+
+    def total(a):
+        return feasible.loss(trajectory(a), VEHICLE, limits, mask=mask)
+
+    plain = total(values)
+    np.testing.assert_allclose(jax.jit(total)(jnp.asarray(values)) / (1 + plain), plain / (1 + plain), atol=1e-4)
+    tensor = torch.tensor(values, requires_grad=True)
+    given = None if mask is None else torch.tensor(mask)
+    feasible.loss(trajectory(tensor), VEHICLE, limits, mask=given).sum().backward()
+    gradient = jax.jit(jax.grad(lambda a: total(a).sum()))(jnp.asarray(values))
+    want = tensor.grad.numpy()
+    np.testing.assert_allclose(gradient, want, atol=1e-3 * np.abs(want).max())
+
+
+def test_rows_in_chunks_are_rows_at_once(rng):
+    """More rows than fit a chunk, in two leading axes and not a multiple of its size, one of them broken."""
+    values = np.repeat(noisy(rng, rows=7, steps=12), 191, axis=0).astype(np.float32)
+    values = (values + 0.01 * rng.normal(size=values.shape).astype(np.float32)).reshape(191, 7, 12, 2)
+    values[3, 2, 5] = np.nan
+    against_numpy(values, PHYSICAL, mask=np.arange(12) < rng.integers(6, 13, size=(191, 7, 1)))
+
+
+def test_a_limit_that_is_not_elementwise_sees_time_last(rng):
+    """A signal over time, and one that closes over an array of the batch, among limits that are elementwise."""
+    values = noisy(rng, rows=130, steps=90).astype(np.float32)
+    bound = np.linspace(2.0, 9.0, 130, dtype=np.float32)[:, None]
+
+    def swing(motion, vehicle):
+        a = motion.acceleration
+        return motion.xp.concat([a[..., :1], a[..., 1:] - a[..., :-1]], axis=-1)
+
+    def share(motion, vehicle):
+        own = motion.xp.asarray(bound)
+        return motion.speed / own
+
+    own = (Limit("swing", swing, -1.0, 1.0), Limit("share", share, None, 1.0))
+    against_numpy(values, (*PHYSICAL, *own))
+    xp = namespace(jnp.zeros(1))
+    assert all(is_pointwise(limit, VEHICLE, xp, jnp.float32) for limit in (*PHYSICAL, *presets.iso15622()))
+    assert not any(is_pointwise(limit, VEHICLE, xp, jnp.float32) for limit in own)
+
+
+def test_elementary_functions_are_exact_to_the_last_digits_of_float32(rng):
+    xp = namespace(jnp.zeros(1))
+    small = np.logspace(-12, 30, 2001).astype(np.float32)
+    np.testing.assert_allclose(jax.jit(lambda a: log1p(xp, a))(small), np.log1p(small.astype(float)), rtol=3e-7)
+    rise, run = (rng.normal(size=4000) * 10.0 ** rng.uniform(-6, 6, 4000) for _ in range(2))
+    rise, run = rise.astype(np.float32), np.abs(run).astype(np.float32)
+    run[:2], rise[2:4] = 0.0, 0.0
+    angle = jax.jit(lambda a, b: slope_angle(xp, a, b))(rise, run)
+    np.testing.assert_allclose(angle, np.arctan2(rise.astype(float), run.astype(float)), rtol=3e-7)
 
 
 def test_masked_samples_have_no_say_and_are_counted(rng):

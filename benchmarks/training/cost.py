@@ -3,8 +3,14 @@
     python benchmarks/training/cost.py [--repeats 5] [--out cost.json]
 
 The transformer has 10 million parameters, 32 tokens of context and 6 queries, and predicts 256 × 6 modes × 80 steps.
-Times are medians of interleaved runs on one thread, so that a busy machine slows both alike. Bandwidth is that of a
-copy of 256 MB, counted once read and once written; the loss, forward, is counted as its input read and output written.
+Times are medians of interleaved runs, so that a busy machine slows all alike. Bandwidth is the better of a copy in
+NumPy and an addition in place in JAX, of 256 MB in memory that has been written before (the first touch of fresh
+memory measures the kernel's page faults, 15 times slower), counted once read and once written. The loss, forward, is
+counted as its input read and its output written.
+
+`ceiling` is the share of bandwidth that the loss would reach if it did nothing but its arithmetic, at the rate at which
+this machine does multiplications and additions on vectors in its cache: operations a byte, not memory, are what bounds
+it. Operations are those that XLA counts in the compiled loss of one chunk.
 """
 
 from __future__ import annotations
@@ -92,24 +98,59 @@ def in_torch(repeats: int, compiled: bool) -> dict[str, float]:
 
 
 def in_jax(repeats: int) -> dict[str, float]:
-    """Bytes per second of the loss on (4096, 80) positions, and of a copy."""
+    """The loss on (4096, 80) positions against the bandwidth and the arithmetic of the machine."""
     rng = np.random.default_rng(0)
-    values = jnp.asarray(rng.normal(size=(4096, 80, 2)).cumsum(1), jnp.float32)
-    large = jnp.zeros(2**26, jnp.float32)
+    values = jnp.asarray(rng.normal(size=(4096, STEPS, 2)).cumsum(1), jnp.float32)
+    source, target = np.ones(2**26, np.float32), np.ones(2**26, np.float32)
+    held, cached = [jnp.ones(2**26, jnp.float32)], jnp.ones(2**12, jnp.float32)
 
     @jax.jit
     def loss(values: jax.Array) -> jax.Array:
         return feasible.loss(feasible.Trajectory.from_array(values, dt=DT), VEHICLE, LIMITS)
 
-    copy = jax.jit(lambda a: a + 1.0)
+    gradient = jax.jit(jax.grad(lambda v: loss(v).mean()))
+    increment = jax.jit(lambda a: a + 1.0, donate_argnums=0)
+
+    def add() -> None:
+        held[0] = jax.block_until_ready(increment(held[0]))
+
+    @jax.jit
+    def arithmetic(a: jax.Array) -> jax.Array:  # 8 chains an element, to hide the latency, of 16 pairs each
+        def pairs(_: int, a: jax.Array) -> jax.Array:
+            chains = [a + 0.1 * i for i in range(8)]
+            for _ in range(16):
+                chains = [c * 0.999 + 0.001 for c in chains]
+            return sum(chains) * 0.125
+
+        return jax.lax.fori_loop(0, 1000, pairs, a)
+
     found = interleaved(
         10 * repeats,
         loss=lambda: jax.block_until_ready(loss(values)),
-        copy=lambda: jax.block_until_ready(copy(large)),
+        gradient=lambda: jax.block_until_ready(gradient(values)),
+        plain=lambda: jax.block_until_ready(
+            feasible.loss(feasible.Trajectory.from_array(values, dt=DT), VEHICLE, LIMITS)
+        ),
+        copy=lambda: np.copyto(target, source),
+        add=add,
+        arithmetic=lambda: jax.block_until_ready(arithmetic(cached)),
     )
-    rate = (values.nbytes + 4 * 4096) / found["loss"]
-    bandwidth = 2 * large.nbytes / found["copy"]
-    return {"loss_s": found["loss"], "loss_bytes_per_s": rate, "bandwidth": bandwidth, "share": rate / bandwidth}
+    moved = values.nbytes + 4 * len(values)
+    rate, bandwidth = moved / found["loss"], 2 * source.nbytes / min(found["copy"], found["add"])
+    chunk = loss.lower(values[:128]).compile().cost_analysis()
+    per_byte = chunk["flops"] / (moved / len(values) * 128)
+    peak = 2 * 8 * 16 * 1000 * cached.size / found["arithmetic"]
+    return {
+        "loss_s": found["loss"],
+        "loss_not_compiled_by_caller_s": found["plain"],
+        "gradient_s": found["gradient"],
+        "loss_bytes_per_s": rate,
+        "bandwidth": bandwidth,
+        "share": rate / bandwidth,
+        "operations_per_byte": per_byte,
+        "operations_per_s": peak,
+        "ceiling": peak / per_byte / bandwidth,
+    }
 
 
 def main() -> None:
