@@ -70,7 +70,7 @@ _HOME = {
     "rollout": "_rollout",
 }
 _MODULES = ("io", "plot", "presets", "signals", "solvers", "vehicles")
-_OPTIONAL = ("gym", "interactive", "rl", "torch")  # need a package of their own, or are needed by few
+_OPTIONAL = ("gym", "interactive", "jax", "rl", "torch")  # need a package of their own, or are needed by few
 
 __all__ = [
     "Actions",

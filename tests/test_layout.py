@@ -49,6 +49,7 @@ TIERS = {
     "_report": 8,
     "interactive": 8,
     "gym": 8,
+    "jax": 8,
     "rl": 8,
     "torch": 8,
     "_torch_ops": 8,

@@ -36,7 +36,7 @@ class Rungs:
     def __init__(self, problem: Problem, horizon: int, width: int):
         self.horizon, self.width = horizon, width
         self._kernels = {
-            "hard": Kernel(Stage(problem, np.float64), None, fenced=False),
+            "hard": Kernel(Stage(problem, np.float64), None),
         }
         self.problem = problem
         self._programs: dict[str, Program] = {}
@@ -53,7 +53,7 @@ class Rungs:
     def function(self, rung: str) -> tuple[Kernel, Callable[[Request], Reply]]:
         """The traced function of a rung, and its kernel."""
         if rung == "elastic" and rung not in self._kernels:
-            self._kernels[rung] = Kernel(self.kernel.stage, ELASTIC, fenced=False)
+            self._kernels[rung] = Kernel(self.kernel.stage, ELASTIC)
         kernel = self._kernels.get(rung, self.kernel)
         return kernel, functools.partial(_program.fallback if rung == "brake" else _program.project, kernel)
 

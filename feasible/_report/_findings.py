@@ -110,7 +110,7 @@ def examine(
     project_rows: int = 64,
     budget: float = 60.0,
     seed: int = 0,
-    backend: str = "osqp",
+    backend: str = "riccati",
     configuration: dict[str, Any] | None = None,
 ) -> Findings:
     """Audits every trajectory, raw and smoothed, and projects a sample.

@@ -58,7 +58,6 @@ class Adjoint(NamedTuple):
 def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotangent) -> Adjoint:
     """Solves the adjoint system of rows at their solution `it`."""
     stage, S = kernel.stage, kernel.stage.S
-    fence = kernel.fence(mu)
 
     def back(carry: Any, inputs: Any) -> Any:
         P_entries, p, lam = carry
@@ -69,13 +68,13 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
             P[i][i] = P[i][i] + scaled[i]
         p = [a - b for a, b in zip(p, vx, strict=True)]
         lam = [a + b for a, b in zip(lam, pull, strict=False)] + lam[4:]
-        _, J, H, _, slope = kernel.assemble([*x, *u], lam, barrier, mu, fence)
-        H = fence(lambda: la.madd(H, la.symmetric(J, la.matmul(P, J))))
+        _, J, H, _, slope = kernel.assemble([*x, *u], lam, barrier, mu)
+        H = la.madd(H, la.symmetric(J, la.matmul(P, J)))
         h = la.apply(la.transpose(J), p)
         for i, r in enumerate(data.effort):
             H[S + i][S + i] = la.add(H[S + i][S + i], r)
             h[S + i] = la.add(h[S + i], -vu[i])
-        K, k, _, P_new, p_new = kernel.eliminate(H, h, fence)
+        K, k, _, P_new, p_new = kernel.eliminate(H, h)
         ahead = [P[i][j] for i in range(S) for j in range(i, S)]
         return (P_new, p_new, slope[:S]), (K, k, ahead, p, lam)
 
@@ -97,7 +96,7 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
         z = [*x, *u]
         du = la.plus(la.apply(K, dx), k)
         dz = [*dx, *du]
-        at, J = fence(lambda: stage.flows[1.0].first(z))
+        at, J = stage.flows[1.0].first(z)
         after = la.apply(J, dz)
         moved: Vector = []
         for f, signals, sides, part in kernel.parts(barrier):

@@ -147,23 +147,3 @@ def scan(body: Callable[[Any, Any], Any], start: Any, inputs: Any, *, reverse: b
         return jax.tree.map(lambda a: a + jnp.zeros_like(like) if isinstance(a, float) else a, (after, out))
 
     return jax.lax.scan(filled, start, inputs, reverse=reverse)
-
-
-def fence(open_: Array, function: Callable[[], Any]) -> Any:
-    """`function()`, computed once: behind a branch on a run-time scalar that is always true.
-
-    XLA on a CPU fuses elementwise operations into each of their consumers, and so computes shared subexpressions of
-    the stage algebra over and over; it cannot fuse across a branch that it cannot decide. That shortens compilation
-    and the run. Nones and numbers in the result stay what they are.
-    """
-    shape: list[Any] = []
-
-    def branch() -> list[Array]:
-        leaves, tree = jax.tree.flatten(function())
-        shape[:] = tree, [leaf if isinstance(leaf, float) else ... for leaf in leaves]
-        return [leaf for leaf in leaves if not isinstance(leaf, float)]
-
-    blank = jax.eval_shape(branch)
-    arrays = iter(jax.lax.cond(open_, branch, lambda: [jnp.zeros(b.shape, b.dtype) for b in blank]))
-    tree, leaves = shape
-    return jax.tree.unflatten(tree, [next(arrays) if leaf is ... else leaf for leaf in leaves])

@@ -18,8 +18,7 @@ how the same code is compiled for the lanes of a vector register.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -95,11 +94,10 @@ class Kernel:
     Args:
         stage: derivatives of a step.
         penalty: ρ of rows that read states, or None where every row is hard.
-        fenced: whether XLA has to be kept from fusing across the parts of a step; see `fence`.
     """
 
-    def __init__(self, stage: Stage, penalty: float | None, *, fenced: bool = True):
-        self.stage, self.penalty, self._fenced = stage, penalty, fenced
+    def __init__(self, stage: Stage, penalty: float | None):
+        self.stage, self.penalty = stage, penalty
         # Regularisation is on physical units: in typical ones it would hold curvature, which is small, too firmly.
         self.metric = [t * t for t in stage.typical]
         self.sides = {f: stage.sides(signals.rows) for f, signals in stage.signals.items()}
@@ -135,11 +133,7 @@ class Kernel:
         scaled = [w * (t * t) for w, t in zip(weight, self.stage.typical, strict=False)]
         return scaled, [w * r for w, r in zip(scaled, self.residual(x, target), strict=True)]
 
-    def fence(self, like: Array) -> Callable[[Callable[[], Any]], Any]:
-        """`la.fence` behind a condition that is true as long as `like` has a finite element."""
-        return functools.partial(la.fence, jnp.isfinite(jnp.max(like))) if self._fenced else lambda function: function()
-
-    def assemble(self, z: list[Array], lam: Vector, barrier: Barrier, mu: Array, fence: Any) -> Assembled:
+    def assemble(self, z: list[Array], lam: Vector, barrier: Barrier, mu: Array) -> Assembled:
         """What a step adds to the recursion, but for the costs of its end, its controls and regularisation.
 
         Args:
@@ -147,49 +141,44 @@ class Kernel:
             lam: costate of its end, with that sample's pull.
             barrier: of its rows.
             mu: barrier parameter.
-            fence: see `fence`.
         """
         stage, S = self.stage, self.stage.S
         size = S + stage.C
         unit: Matrix = [[1.0 if i == j else None for j in range(size)] for i in range(size)]
-        at, J = fence(lambda: stage.flows[1.0].first(z))
+        at, J = stage.flows[1.0].first(z)
         costate: Vector = list(lam)
         H: Matrix = [[None] * size for _ in range(size)]
         h: Vector = [None] * size
         slope: Vector = [None] * size
         for f, signals, sides, part in self.parts(barrier):
-            inside, move = (at, J) if f == 1.0 else fence(functools.partial(stage.flows[f].first, z))
-            M, y, price = fence(functools.partial(condense, signals, sides, [*inside, *z[S:]], part, mu))
+            inside, move = (at, J) if f == 1.0 else stage.flows[f].first(z)
+            M, y, price = condense(signals, sides, [*inside, *z[S:]], part, mu)
             chain = [*move, *unit[S:]]
-            H = fence(functools.partial(la.congruence, H, M, chain))
+            H = la.congruence(H, M, chain)
             h = la.plus(h, la.apply(la.transpose(chain), y))
             slope = la.plus(slope, la.apply(la.transpose(chain), price))
             if f == 1.0:
                 costate = la.plus(costate, price[:S])
             elif (bend := stage.flows[f].second(z, price[:S])) is not None:
                 H = la.madd(H, bend)
-        if (bend := fence(lambda: stage.flows[1.0].second(z, costate))) is not None:
+        if (bend := stage.flows[1.0].second(z, costate)) is not None:
             H = la.madd(H, bend)
         slope = la.plus(slope, la.apply(la.transpose(J), lam))
         return Assembled(at, J, H, h, slope)
 
-    def eliminate(self, H: Matrix, h: Vector, fence: Any) -> tuple[Matrix, Vector, Array, Vector, Vector]:
+    def eliminate(self, H: Matrix, h: Vector) -> tuple[Matrix, Vector, Array, Vector, Vector]:
         """K, k, smallest pivot of Huu, and the triangle of P and p of the state at the start of the step."""
         S = self.stage.S
 
-        def law() -> tuple[Matrix, Vector, Array]:
-            low, inverse, pivot = la.factor([row[S:] for row in H[S:]], _FLOOR)
-            rows = [[-v for v in la.solve(low, inverse, H[i][S:])] for i in range(S)]
-            return la.transpose(rows), [-v for v in la.solve(low, inverse, h[S:])], pivot
-
-        K, k, pivot = fence(law)
+        low, inverse, pivot = la.factor([row[S:] for row in H[S:]], _FLOOR)
+        K = la.transpose([[-v for v in la.solve(low, inverse, H[i][S:])] for i in range(S)])
+        k = [-v for v in la.solve(low, inverse, h[S:])]
         P = [la.add(H[i][j], la.dot(H[i][S:], [row[j] for row in K])) for i in range(S) for j in range(i, S)]
         return K, k, pivot, P, [la.add(h[i], la.dot(H[i][S:], k)) for i in range(S)]
 
     def backward(self, it: Iterate, data: Data, mu: Array, delta: Array) -> tuple[Gains, Vector, Array, Array]:
         """Gains of every step, the step of the first state, largest slope of the Lagrangian, smallest pivot of Huu."""
         stage, S = self.stage, self.stage.S
-        fence = self.fence(delta)
 
         def step(carry: Any, inputs: Any) -> Any:
             P_entries, p, lam, steepest, smallest = carry
@@ -200,17 +189,17 @@ class Kernel:
                 P[i][i] = P[i][i] + scaled[i]
             p = [a + b for a, b in zip(p, pull, strict=False)] + p[4:]
             lam = [a + b for a, b in zip(lam, pull, strict=False)] + lam[4:]
-            at, J, H, h, slope = self.assemble([*x, *u], lam, barrier, mu, fence)
+            at, J, H, h, slope = self.assemble([*x, *u], lam, barrier, mu)
             c = [a - b for a, b in zip(at, following, strict=True)]
-            PJ, pc = fence(lambda: (la.matmul(P, J), la.plus(p, la.apply(P, c))))
-            H, h = fence(lambda: (la.madd(H, la.symmetric(J, PJ)), la.plus(h, la.apply(la.transpose(J), pc))))
+            PJ, pc = la.matmul(P, J), la.plus(p, la.apply(P, c))
+            H, h = la.madd(H, la.symmetric(J, PJ)), la.plus(h, la.apply(la.transpose(J), pc))
             for i, r in enumerate(data.effort):
                 H[S + i][S + i] = la.add(H[S + i][S + i], r)
                 h[S + i] = la.add(h[S + i], r * u[i])
                 slope[S + i] = la.add(slope[S + i], r * u[i])
             for i, m in enumerate(self.metric):
                 H[i][i] = la.add(H[i][i], delta * m)
-            K, k, pivot, P_new, p_new = self.eliminate(H, h, fence)
+            K, k, pivot, P_new, p_new = self.eliminate(H, h)
             for v in slope[S:]:
                 steepest = jnp.maximum(steepest, jnp.abs(v))
             return (P_new, p_new, slope[:S], steepest, jnp.minimum(smallest, pivot)), Gains(K, k, c)
@@ -244,7 +233,6 @@ class Kernel:
         """The step as an iterate's difference, and its scores."""
         stage = self.stage
         zero = jnp.zeros_like(it.x0[0])
-        fence = self.fence(mu)
 
         def step(carry: Any, inputs: Any) -> Any:
             dx, scores = carry
@@ -252,7 +240,7 @@ class Kernel:
             z = [*x, *u]
             du = la.plus(la.apply(law.K, dx), law.k)
             dz = [*dx, *du]
-            at, J = fence(lambda: stage.flows[1.0].first(z))
+            at, J = stage.flows[1.0].first(z)
             ahead = la.apply(J, dz)
             steps = []
             for f, signals, sides, part in self.parts(barrier):
@@ -262,8 +250,7 @@ class Kernel:
                     shifted = la.apply(move, dz)
                 values, gradients = signals.first([*inside, *u])
                 slopes = la.apply(gradients, [*shifted, *du])
-                found = functools.partial(recover, values, slopes, sides, part, mu, self.penalty, scores)
-                moved, scores = fence(found)
+                moved, scores = recover(values, slopes, sides, part, mu, self.penalty, scores)
                 steps.append(moved)
             ahead = la.plus(ahead, law.c)
             fall = scores.fall

@@ -6,7 +6,6 @@ the rows leave: that never makes a slack wrong, and a row that turned out to hav
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -64,7 +63,6 @@ def move(
     """The iterate after steps of the given lengths for motion and slacks, and for prices; and its totals."""
     stage = kernel.stage
     zero = jnp.zeros_like(it.x0[0])
-    fence = kernel.fence(primal)
 
     def go(a: list[Array], b: list[Array]) -> list[Array]:
         return [p + primal * q for p, q in zip(a, b, strict=True)]
@@ -75,7 +73,7 @@ def move(
         if by:
             following, u, barrier = go(following, by[0]), go(u, by[1]), along(barrier, by[2], primal, dual)
         z = [*x, *u]
-        at = {f: fence(functools.partial(flow.value, z)) for f, flow in stage.flows.items()}
+        at = {f: flow.value(z) for f, flow in stage.flows.items()}
         _, pull = kernel.pull(following, target, weight)
         cost = sum(0.5 * a * b for a, b in zip(pull, kernel.residual(following, target), strict=True))
         cost = cost + sum(0.5 * r * v * v for r, v in zip(data.effort, u, strict=True))
@@ -86,7 +84,7 @@ def move(
         parts = []
         for f, signals, sides, part in kernel.parts(barrier):
             values = signals.value([*at[f], *u])
-            raised, found = fence(functools.partial(judge, values, sides, part, kernel.penalty))
+            raised, found = judge(values, sides, part, kernel.penalty)
             parts.append(raised)
             total = total.plus(found)
         return (following, total), (following, u, join(parts))

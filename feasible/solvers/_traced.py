@@ -8,7 +8,7 @@ are merged (value numbering), products with one and sums with zero vanish, and w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +16,29 @@ from jax.extend.core import Literal
 
 CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
 _SYMMETRIC = ("add", "add_any", "mul", "max", "min")
+
+
+class Step(NamedTuple):
+    """An operation: its inputs, by number where they are computed or given, else constants, and its outputs."""
+
+    primitive: Any
+    params: dict[str, Any]
+    values: list[Any]
+    out: list[int]
+
+    @property
+    def name(self) -> str:
+        return str(self.primitive.name)
+
+    @property
+    def inputs(self) -> list[int]:
+        """Numbers of the values that it reads, each once."""
+        return list(dict.fromkeys(v for v in self.values if isinstance(v, int)))
+
+    def bind(self, values: Sequence[Any]) -> list[Any]:
+        """What it makes of the values of its inputs."""
+        found = self.primitive.bind(*values, **self.params)
+        return list(found) if self.primitive.multiple_results else [found]
 
 
 class Traced:
@@ -28,42 +51,41 @@ class Traced:
 
     def __init__(self, function: Callable[[list[Any]], list[Any]], example: Sequence[Any]):
         closed = jax.make_jaxpr(function)(list(example))
-        self._steps: list[tuple[Any, Any, list[Any], list[int]]] = []
+        self.steps: list[Step] = []
         self._numbers: dict[Any, list[int]] = {}
-        self._held: dict[int, Any] = {}  # arrays that the function closes over, possibly of an outer trace
+        self.held: dict[int, Any] = {}  # arrays that the function closes over, possibly of an outer trace
         self._count = len(closed.jaxpr.invars)
         self.results = self._walk(closed.jaxpr, closed.consts, list(range(self._count)))
         needed = {r for r in self.results if isinstance(r, int)}
         kept = []
-        for step in reversed(self._steps):
-            if needed.intersection(step[3]):
+        for step in reversed(self.steps):
+            if needed.intersection(step.out):
                 kept.append(step)
-                needed.update(v for v in step[2] if isinstance(v, int))
-        self._steps = kept[::-1]
+                needed.update(step.inputs)
+        self.steps = kept[::-1]
         del self._numbers
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self.steps)
 
     def fixed(self, inputs: int) -> list[float | None]:
         """Per result: its value if it does not depend on any input, else None."""
         varying = set(range(inputs))
-        for _, _, values, out in self._steps:
-            if any(isinstance(v, int) and v in varying for v in values):
-                varying.update(out)
+        for step in self.steps:
+            if varying.intersection(step.inputs):
+                varying.update(step.out)
         env = self._run([None] * inputs, only=lambda out: not varying.intersection(out))
-        return [None if isinstance(r, int) and r in varying else float(_value(r, env)) for r in self.results]
+        return [None if isinstance(r, int) and r in varying else float(value(r, env)) for r in self.results]
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         env = self._run(inputs)
-        return [_value(r, env) for r in self.results]
+        return [value(r, env) for r in self.results]
 
     def _run(self, inputs: Sequence[Any], only: Callable[[list[int]], bool] = lambda out: True) -> dict[int, Any]:
-        env: dict[int, Any] = {**dict(enumerate(inputs)), **self._held}
-        for primitive, params, values, out in self._steps:
-            if only(out):
-                found = primitive.bind(*(_value(v, env) for v in values), **params)
-                env.update(zip(out, found if primitive.multiple_results else [found], strict=True))
+        env: dict[int, Any] = {**dict(enumerate(inputs)), **self.held}
+        for step in self.steps:
+            if only(step.out):
+                env.update(zip(step.out, step.bind([value(v, env) for v in step.values]), strict=True))
         return env
 
     def _walk(self, jaxpr: Any, consts: Sequence[Any], arguments: list[Any]) -> list[Any]:
@@ -71,7 +93,7 @@ class Traced:
         env: dict[Any, Any] = dict(zip(jaxpr.invars, arguments, strict=True))
         for variable, const in zip(jaxpr.constvars, consts, strict=True):
             env[variable] = self._count
-            self._held[self._count] = const
+            self.held[self._count] = const
             self._count += 1
 
         def read(a: Any) -> Any:
@@ -98,12 +120,13 @@ class Traced:
         if key not in self._numbers:
             out = [self._count + i for i in range(len(equation.outvars))]
             self._count += len(out)
-            self._steps.append((equation.primitive, equation.params, values, out))
+            self.steps.append(Step(equation.primitive, equation.params, values, out))
             self._numbers[key] = out
         return self._numbers[key]
 
 
-def _value(v: Any, env: dict[int, Any]) -> Any:
+def value(v: Any, env: dict[int, Any]) -> Any:
+    """What an input of a step or a result stands for."""
     return env[v] if isinstance(v, int) else v
 
 

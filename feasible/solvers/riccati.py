@@ -30,7 +30,6 @@ from feasible.solvers._sqp import ELASTIC
 
 CHUNK = 4096  # rows that `project` hands over at once
 STARTS = 32  # further starts where the first may have led to a poor local optimum
-WIDTH = 96  # rows per call of the "xla" engine: the working set stays in the cache
 ENGINES = ("lanes", "xla")
 ATTEMPTS = (Options(iterations=80), Options(quick=0.2, slow=0.8), Options(quick=0.3, slow=1.2, room=1.0))
 SINGLE = Options(mu_end=1e-8, defect=5e-5, gap=2e-4, slope=1e-3, fall=1e-6)  # what float32 can tell apart
@@ -152,9 +151,9 @@ class _Structure:
 def _compile(structure: _Structure) -> tuple[Kernel, Engine]:
     *_, width, dtype, engine, name = structure.key
     stage = Stage(structure.problem, dtype)
-    kernel = Kernel(stage, ELASTIC if structure.elastic else None, fenced=engine == "xla")
+    kernel = Kernel(stage, ELASTIC if structure.elastic else None)
     run = functools.partial(structure.run, kernel)
-    return kernel, _lanes(run, kernel, name, width) if engine == "lanes" else _xla(run, stage.dtype)
+    return kernel, _lanes(run, kernel, name, width) if engine == "lanes" else _xla(run, kernel, name)
 
 
 def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str, width: int | None) -> Engine:
@@ -172,21 +171,10 @@ def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str, width: int | No
     return Program(run, arguments, kernel.stage.dtype, width)
 
 
-def _xla(run: Callable[[Any], Any], dtype: np.dtype[Any]) -> Engine:
-    """Chunks of fixed width, padded by repetition: one shape, one program, one rounding."""
-    program = jax.jit(run)
+def _xla(run: Callable[[Any], Any], kernel: Kernel, name: str) -> Engine:
+    from feasible.solvers._xla_engine import Chunks, Rounds
 
-    def engine(arguments: Any) -> Any:
-        count, parts = len(jax.tree.leaves(arguments)[0]), []
-        for first in range(0, count, WIDTH):
-            rows = np.minimum(np.arange(first, first + WIDTH), count - 1)
-            # x64 around trace and call, so that the user's setting is neither needed nor changed
-            with jax.enable_x64(dtype.itemsize == 8):
-                given = jax.tree.map(lambda a, rows=rows: np.moveaxis(a[rows], 0, -1).astype(dtype), arguments)
-                parts.append(jax.tree.map(lambda a: np.moveaxis(np.asarray(a), -1, 0), program(given)))
-        return jax.tree.map(lambda *a: np.concatenate(a)[:count], *parts)
-
-    return engine
+    return Rounds(kernel, kernel.stage.dtype) if name == "solve" else Chunks(run, kernel.stage.dtype)
 
 
 def _run(kernel: Kernel, arguments: Any) -> State:

@@ -1,0 +1,255 @@
+"""JAX: the projection as a function inside a jitted program, with its derivative; no host call, any device.
+
+    samples = feasible.jax.project(prediction, vehicle, limits, dt=0.1).samples     # (..., T, D) -> (..., T, 4)
+    objective = distance(samples, truth).mean()                                     # under jit, grad, vmap, scan
+
+`feasible.project` is faster on a processor, where it runs code of its own outside of JAX, knows more ways out of a
+difficult row (scattered starts, finer points in a step), and gives words. This function is for a training step that
+is one program: the interior point, the repair and the check of `feasible.Projector` traced into it, and a
+`jax.custom_vjp` by the implicit derivative (see `solvers/_riccati_adjoint`). It runs in the dtype of its input. In
+float32 recentre coordinates that are kilometres from the origin first: a digit that is lost cannot be found again.
+
+Never run this file as a script: its folder would be on the path, and `import jax` would find it instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from feasible._arrays import wrap
+from feasible._limits import check_limits
+from feasible._problem import Problem, Weights
+from feasible._project import ACCEPTED, CERTIFIED, STILL
+from feasible._projector import _program
+from feasible._projector._request import Reply, Request
+from feasible._status import Status
+from feasible._trajectory import COLUMNS, MIN_STEPS, check_columns, check_dt
+from feasible.solvers import _riccati_loop as loop
+from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
+from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
+from feasible.solvers._riccati_loop import Options
+from feasible.solvers._riccati_rows import Barrier
+from feasible.solvers._riccati_stage import Stage
+from feasible.solvers._xla import prepared
+from feasible.solvers.riccati import SINGLE
+
+__all__ = ["Projected", "project"]
+
+_SOLVE = {8: Options(iterations=120), 4: SINGLE._replace(iterations=80)}  # by the bytes of a number
+_POLISH = {8: Options(iterations=40, slope=1e-9, fall=1e-12), 4: SINGLE._replace(iterations=20)}
+
+
+class Projected(NamedTuple):
+    """The nearest motions; arrays of JAX.
+
+    Attributes:
+        samples: `(..., T, 4)`: x, y, yaw, speed.
+        states: `(..., T + 1, S)`. controls: `(..., T, C)`.
+        status: `(...)` int, members of `Status`; a row above PROJECTED has no derivative, that is, a zero one.
+        violation: `(...)`: largest normalised excess, integrated within each step.
+    """
+
+    samples: Any
+    states: Any
+    controls: Any
+    status: Any
+    violation: Any
+
+
+def project(
+    values: Any,
+    vehicle: Any,
+    limits: Any,
+    *,
+    dt: float,
+    initial_state: Any = None,
+    weights: Weights | None = None,
+    columns: tuple[str, ...] | None = None,
+) -> Projected:
+    """Moves each trajectory as little as possible so that the vehicle can drive it within the limits.
+
+    Differentiable once, in reverse, by `values` and `initial_state`. Rows for which the solver finds no answer that
+    holds brake from their first state.
+
+    Args:
+        values: `(..., T, D)` x, y and, with D > 2, yaw and speed; a sample that is not finite counts as missing.
+        vehicle: the model; its numbers are constants of the program.
+        limits: a tuple of `Limit`; likewise.
+        dt: step [s].
+        initial_state: `(..., d)`, d <= 6; NaN where free. None: all are estimated.
+        weights: of the objective; see `Weights`.
+        columns: names of the last axis; x, y, yaw, speed in that order if None.
+
+    Raises:
+        ValueError: for shapes, columns or a dt that cannot be right.
+    """
+    check_dt(dt)
+    limits, weights = check_limits(limits), weights or Weights()
+    values = jnp.asarray(values)
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        values = values.astype(float)
+    columns = tuple(columns or COLUMNS[: values.shape[-1]])
+    check_columns(columns)
+    if values.ndim < 2 or values.shape[-1] != len(columns) or values.shape[-2] < MIN_STEPS:
+        raise ValueError(f"values: expected shape (..., T >= {MIN_STEPS}, {len(columns)}), got {values.shape}")
+    batch, steps, S = values.shape[:-2], values.shape[-2], len(vehicle.STATES)
+    full = jnp.full((*values.shape[:-1], 4), jnp.nan, values.dtype)
+    full = full.at[..., np.array([COLUMNS.index(c) for c in columns])].set(values)
+    start = jnp.full((*batch, S), jnp.nan, values.dtype)
+    if initial_state is not None:
+        given = jnp.asarray(initial_state, values.dtype)
+        start = start.at[..., : given.shape[-1]].set(jnp.broadcast_to(given, (*batch, given.shape[-1])))
+
+    stated = tuple(c in columns for c in COLUMNS)
+    layer = _layer(_Setup(vehicle, limits, float(dt), weights, stated, values.dtype.itemsize))
+    states, controls, status, violation = layer(full.reshape(-1, steps, 4), start.reshape(-1, S))
+    states = states.reshape(*batch, *states.shape[1:])
+    yaw = wrap(jnp, states[..., 1:, 2])
+    samples = jnp.stack([states[..., 1:, 0], states[..., 1:, 1], yaw, states[..., 1:, 3]], axis=-1)
+    controls = controls.reshape(*batch, *controls.shape[1:])
+    return Projected(samples, states, controls, status.reshape(batch), violation.reshape(batch))
+
+
+class _Setup:
+    """What a program is traced for; equal by its numbers, because limits and vehicles are not hashable."""
+
+    def __init__(
+        self, vehicle: Any, limits: Any, dt: float, weights: Weights, stated: tuple[bool, ...], size: int
+    ) -> None:
+        leaves, tree = jax.tree.flatten(vehicle)
+        bounds = tuple((m.signal, m.reads, m.lower, m.upper) for m in limits)
+        self.key = (tree, tuple(map(float, leaves)), bounds, dt, weights, stated, size)
+        self.weights, self.stated, self.size = weights, stated, size
+        blank = np.zeros((1, 1, 4))
+        effort = np.asarray(weights.controls)
+        self.problem = Problem(vehicle, limits, dt, blank, blank, np.zeros((1, len(vehicle.STATES))), effort)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Setup) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@functools.lru_cache(maxsize=16)
+def _layer(setup: _Setup) -> Any:
+    """`(N, T, 4)`, `(N, S)` to states, controls, status, violation, with its derivative by both."""
+    dtype = np.dtype(f"f{setup.size}")
+    with jax.ensure_compile_time_eval():  # the structure of a step is found by evaluating constants
+        hard = Kernel(Stage(setup.problem, dtype), None)
+
+    def solved(values: Any, start: Any) -> tuple[Any, Reply]:
+        request = _request(hard, setup, values, start)
+        return request, prepared(lambda given: _answer(hard, given))(request)
+
+    @jax.custom_vjp
+    def layer(values: Any, start: Any) -> tuple[Any, Any, Any, Any]:
+        return _unpack(solved(values, start)[1], setup)
+
+    def forward(values: Any, start: Any) -> tuple[Any, Any]:
+        request, reply = solved(values, start)
+        return _unpack(reply, setup), (values, request, reply)
+
+    def backward(kept: Any, by: tuple[Any, ...]) -> tuple[Any, Any]:
+        values, request, reply = kept
+        found = prepared(lambda given: _pulled(hard, *given))((request, reply, _cotangent(hard, by[0], by[1])))
+        by_values, by_start = (jnp.moveaxis(jnp.stack(a), (0, -1), (-1, 0)) for a in found)
+        return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start
+
+    layer.defvjp(forward, backward)
+    return layer
+
+
+def _request(kernel: Kernel, setup: _Setup, values: Any, start: Any) -> Request:
+    """Cold requests with the batch last, in a frame near each row."""
+    S, C = kernel.stage.S, kernel.stage.C
+    horizon = values[..., 0].T
+    blank, number = jnp.zeros_like(horizon), jnp.zeros_like(horizon[0])
+    w, of_steps, of_entry = setup.weights, *kernel.one_sided()
+    sizes = [v if s else 0.0 for v, s in zip((w.position, w.position, w.yaw, w.speed), setup.stated, strict=True)]
+    return Request(
+        [values[..., i].T for i in range(4)],
+        [blank + v for v in sizes],
+        list(start.T),
+        [number] * S,
+        [blank] * S,
+        [blank] * C,
+        [blank] * len(of_steps),
+        [number] * len(of_entry),
+        number,
+        number,
+        [number + v for v in w.controls],
+        _numbers(_SOLVE[setup.size], number),
+    )
+
+
+def _numbers(options: Options, like: Any) -> Options:
+    return Options(*(like + v for v in options))
+
+
+def _answer(kernel: Kernel, request: Request) -> Reply:
+    """The reply of the hard rung, or braking where that does not hold."""
+    found, braked = _program.project(kernel, request), _program.fallback(kernel, request)
+    holds = _holds(found)
+    return jax.tree.map(lambda a, b: jnp.where(holds, a, b), found, braked)
+
+
+def _holds(reply: Reply) -> Any:
+    worst = functools.reduce(jnp.maximum, reply.margins)
+    return (reply.usable > 0) & (reply.excess <= ACCEPTED) & (worst <= CERTIFIED) & (reply.any_sample > 0)
+
+
+def _unpack(reply: Reply, setup: _Setup) -> tuple[Any, Any, Any, Any]:
+    """With the batch first: states, controls, status, violation."""
+    states = jnp.concatenate([jnp.stack(reply.first)[None], jnp.moveaxis(jnp.stack(reply.states), 0, 1)])
+    same = (reply.most <= STILL) & (reply.turned <= 10 * STILL)
+    status = jnp.where(same, int(Status.UNCHANGED), int(Status.PROJECTED))
+    # Braking has no prices, and that is how it is told from what the solver found.
+    status = jnp.where(reply.iterations > 0, status, int(Status.FALLBACK))
+    status = jnp.where(reply.any_sample > 0, status, int(Status.REJECTED))
+    violation = jnp.maximum(functools.reduce(jnp.maximum, reply.margins), 0.0)
+    return jnp.moveaxis(states, -1, 0), jnp.transpose(jnp.stack(reply.controls), (2, 1, 0)), status, violation
+
+
+def _cotangent(kernel: Kernel, by_states: Any, by_controls: Any) -> Cotangent:
+    typical, S = kernel.stage.typical, kernel.stage.S
+    x = [t * by_states[..., i].T for i, t in enumerate(typical[:S])]
+    u = [t * by_controls[..., i].T for i, t in enumerate(typical[S:])]
+    return Cotangent([a[0] for a in x], [a[1:] for a in x], u)
+
+
+def _pulled(kernel: Kernel, request: Request, reply: Reply, against: Cotangent) -> tuple[list[Any], list[Any]]:
+    """Cotangents of the targets, 4 arrays `(T, B)`, and of the first state, S arrays `(B,)`; see `_riccati_vjp`."""
+    typical, S = kernel.stage.typical, kernel.stage.S
+    target, weight = _program.cleaned(request)
+    known = [jnp.isfinite(v) for v in request.initial]
+    data = Data(
+        target,
+        weight,
+        [jnp.where(k, 0.0, 1.0) for k in known],
+        [e * t * t for e, t in zip(request.effort, typical[S:], strict=True)],
+        _program.steps_of(request),
+    )
+    hard = [Barrier(z, z, [None] * len(z), [None] * len(z)) for z in (reply.inner, reply.entry)]
+    it = Iterate(
+        [a / t for a, t in zip(reply.first, typical[:S], strict=True)],
+        [a / t for a, t in zip(reply.states, typical[:S], strict=True)],
+        [a / t for a, t in zip(reply.controls, typical[S:], strict=True)],
+        *hard,
+    )
+    number = jnp.zeros_like(request.warm)
+    options = _POLISH[kernel.stage.dtype.itemsize]
+    options = _numbers(options._replace(mu_start=options.mu_end), number)
+    state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options))
+    found: Adjoint = adjoint(kernel, state.it, data, number + options.mu_end, against)
+    sound = (state.solved > 0) & (reply.iterations > 0)
+    for leaf in jax.tree.leaves(found):
+        sound = sound & (jnp.isfinite(leaf) if leaf.ndim == number.ndim else jnp.all(jnp.isfinite(leaf), axis=0))
+    by_target = [jnp.where(sound, w * a * t, 0.0) for w, a, t in zip(weight, found.x[:4], typical[:4], strict=True)]
+    by_first = [jnp.where(sound & k, a / t, 0.0) for k, a, t in zip(known, found.first, typical[:S], strict=True)]
+    return by_target, by_first

@@ -1,0 +1,83 @@
+"""`feasible.jax.project`: the projection as one program, against the host's projection and its derivative."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import feasible
+import feasible.jax
+from feasible import Status, Trajectory, presets
+
+VEHICLE = feasible.vehicles.nuplan_pacifica()
+LIMITS = presets.waymax(dynamics=True)  # two limits, so that XLA compiles soon
+DT, STEPS = 0.1, 12
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    t = DT * np.arange(1, STEPS + 1)
+    rng = np.random.default_rng(0)
+    rows = [np.stack([6 * t + 0.2 * i, np.sin(t + i)], axis=-1) for i in range(5)]
+    return np.stack(rows) + 0.15 * rng.normal(size=(5, STEPS, 2))
+
+
+@pytest.fixture(scope="module")
+def compiled(noisy):
+    """Forward and backward in float64, one program of each."""
+    weight = np.random.default_rng(1).normal(size=(5, STEPS, 4))
+
+    def total(values):
+        found = feasible.jax.project(values, VEHICLE, LIMITS, dt=DT)
+        return jnp.sum(weight * found.samples), found
+
+    with jax.enable_x64(True):
+        run = jax.jit(jax.value_and_grad(total, has_aux=True))
+        (_, found), gradient = run(jnp.asarray(noisy))
+    return run, weight, jax.tree.map(np.asarray, found), np.asarray(gradient)
+
+
+def test_inside_jit_it_is_the_same_projection(noisy, compiled):
+    _, _, found, _ = compiled
+    host = feasible.project(Trajectory.from_array(noisy, dt=DT), VEHICLE, LIMITS)
+    np.testing.assert_array_equal(found.status, host.status)
+    assert (found.status == Status.PROJECTED).any()
+    np.testing.assert_allclose(found.states[..., :2], host.states[..., :2], atol=1e-5)
+    np.testing.assert_allclose(found.samples, host.trajectory.to_array(), atol=1e-4)
+    assert found.violation.max() <= 1e-2
+
+
+def test_its_gradient_is_the_implicit_derivative(noisy, compiled):
+    _, weight, _, gradient = compiled
+    _, pull = feasible.project_vjp(Trajectory.from_array(noisy, dt=DT), VEHICLE, LIMITS)
+    expected = pull(weight).trajectory[..., :2]
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_row_of_nan_changes_no_other_and_has_no_gradient(noisy, compiled):
+    run, _, found, gradient = compiled
+    broken = noisy.copy()
+    broken[2] = np.nan
+    with jax.enable_x64(True):
+        (_, other), slope = run(jnp.asarray(broken))
+    assert other.status[2] == Status.REJECTED
+    assert np.isfinite(np.asarray(other.states)).all()
+    assert (np.asarray(slope)[2] == 0).all()
+    kept = [0, 1, 3, 4]
+    np.testing.assert_allclose(np.asarray(other.states)[kept], found.states[kept], atol=1e-9)
+    np.testing.assert_allclose(np.asarray(slope)[kept], gradient[kept], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((3, 2), {}, "values: expected shape"),
+        ((8, 1), {}, "columns"),
+        ((8, 2), {"dt": 0.0}, "dt"),
+        ((8, 2), {"columns": ("x", "yaw")}, "columns"),
+    ],
+)
+def test_what_cannot_be_right_is_said_in_a_sentence(shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        feasible.jax.project(np.zeros(shape), VEHICLE, LIMITS, **({"dt": DT} | options))
