@@ -40,8 +40,11 @@ from feasible.solvers.riccati import SINGLE
 
 __all__ = ["Projected", "project"]
 
-_SOLVE = {8: Options(iterations=120), 4: SINGLE._replace(iterations=80)}  # by the bytes of a number
-_POLISH = {8: Options(iterations=40, slope=1e-9, fall=1e-12), 4: SINGLE._replace(iterations=20)}
+_SOLVE = {
+    8: Options(iterations=120, quick=0.2),
+    4: SINGLE._replace(iterations=80, quick=0.2),
+}  # by the bytes of a number
+_POLISH = {8: Options(iterations=40, slope=1e-9, fall=1e-12, last=0.0), 4: SINGLE._replace(iterations=20, last=0.0)}
 
 
 class Projected(NamedTuple):

@@ -22,9 +22,9 @@ from feasible._projector._rungs import Rungs
 from feasible._status import Status
 from feasible.solvers._riccati_loop import Options
 
-COLD = Options(iterations=80, mu_end=1e-7, slope=1e-5)
+COLD = Options(iterations=80, mu_end=1e-7, quick=0.2, slope=1e-5)
 WARM = COLD._replace(iterations=40, mu_start=1e-3)
-AGAIN = Options(quick=0.2, slow=0.8)
+AGAIN = Options(slow=0.8, share=1e6)
 RELAX = COLD._replace(iterations=120)
 
 

@@ -77,15 +77,15 @@ def fallback(kernel: Kernel, request: Request) -> Reply:
 
 def begun(kernel: Kernel, it: Iterate, data: Data, request: Request) -> loop.State:
     """The first state of the iteration: on the central path, or with the prices of a warm start."""
-    zero, options, warm = jnp.zeros_like(request.warm), request.options, request.warm > 0.0
-    cold = start(kernel, it, zero + options.mu_start, zero + options.room)
     if kernel.penalty is not None:  # prices of hard rows say little about elastic ones
-        return loop.begin(kernel, it, data, options)
-    hard = Barrier(request.inner, request.inner, [None] * len(request.inner), [None] * len(request.inner))
-    entry = Barrier(request.entry, request.entry, [None] * len(request.entry), [None] * len(request.entry))
-    priced = resume(kernel, it._replace(inner=hard, entry=entry), zero + options.mu_start)
-    both = jax.tree.map(lambda a, b: jnp.where(warm, a, b), priced, cold)
-    return loop.begin_at(kernel, both, data, options)
+        return loop.begin(kernel, it, data, request.options)
+    options, warm = request.options, request.warm > 0.0
+    mu = jnp.where(warm, options.mu_start, loop.first_barrier(kernel, it, data, options))
+    cold = start(kernel, it, mu, jnp.zeros_like(mu) + options.room)
+    inner, entry = (Barrier(z, z, [None] * len(z), [None] * len(z)) for z in (request.inner, request.entry))
+    priced = resume(kernel, it._replace(inner=inner, entry=entry), mu)
+    chosen = jax.tree.map(lambda a, b: jnp.where(warm, a, b), priced, cold)
+    return loop.begin_at(kernel, chosen, data, mu)
 
 
 def steps_of(request: Request) -> Array:

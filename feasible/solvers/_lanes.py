@@ -27,6 +27,8 @@ import numpy as np
 from feasible.solvers import _lanes_cache
 from feasible.solvers._lanes_writer import HORIZON, Writer
 
+_BURST = 12.0  # iterations until rows that are done make room
+
 
 class Program:
     """A compiled function.
@@ -44,11 +46,11 @@ class Program:
         with jax.enable_x64(self.dtype.itemsize == 8):
             blank = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), self.dtype), example)
             closed, shape = jax.make_jaxpr(function, return_shape=True)(blank)
-        self._inputs = [_is_horizon(a) for a in jax.tree.leaves(blank)]
-        self._outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
+        self.inputs = [_is_horizon(a) for a in jax.tree.leaves(blank)]
+        self.outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
         self._tree = jax.tree.structure(shape)
         writer = Writer(self.width, self.dtype.itemsize == 8)
-        self._arena = writer.function(closed, self._inputs, self._outputs)
+        self._arena = writer.function(closed, self.inputs, self.outputs)
         self._local = threading.local()
         self._engine = _compile(str(writer.module))
         address = self._engine.get_function_address("run")
@@ -58,13 +60,13 @@ class Program:
     def __call__(self, arguments: Any) -> Any:
         """Of a pytree of arrays `(N,)` and `(N, T)`; results likewise. Groups of rows go to all cores."""
         leaves = [np.asarray(a) for a in jax.tree.leaves(arguments)]
-        steps = next(a.shape[1] for a, long in zip(leaves, self._inputs, strict=True) if long)
-        rows = np.empty((len(leaves[0]), self._size(self._inputs, steps)), self.dtype)
-        for place, leaf in zip(self._places(self._inputs, steps), leaves, strict=True):
+        steps = next(a.shape[1] for a, long in zip(leaves, self.inputs, strict=True) if long)
+        rows = np.empty((len(leaves[0]), self._size(self.inputs, steps)), self.dtype)
+        for place, leaf in zip(self.places(self.inputs, steps), leaves, strict=True):
             rows[:, place] = leaf.reshape(len(leaf), -1)
         result = self.flat(rows, steps)
         out = []
-        for place, long in zip(self._places(self._outputs, steps), self._outputs, strict=True):
+        for place, long in zip(self.places(self.outputs, steps), self.outputs, strict=True):
             values = result[:, place]
             out.append(values if long else values[:, 0])
         return jax.tree.unflatten(self._tree, out)
@@ -77,18 +79,15 @@ class Program:
             rows = rows[np.minimum(np.arange(groups * self.width), count - 1)]
         packed = _aligned(groups, rows.shape[1], self.width, self.dtype)
         np.copyto(packed, np.swapaxes(rows.reshape(groups, self.width, -1), 1, 2))
-        result = _aligned(groups, self._size(self._outputs, steps), self.width, self.dtype)
-
-        def work(part: range) -> None:
-            arena = self._workspace(self._arena * (steps + 2))
-            for g in part:
-                self._run(steps, packed[g].ctypes.data, result[g].ctypes.data, arena.ctypes.data)
+        result = _aligned(groups, self._size(self.outputs, steps), self.width, self.dtype)
 
         workers = min(_cores(), groups)
-        if workers == 1:
-            work(range(groups))
-        else:
-            list(_pool().map(work, [range(i, groups, workers) for i in range(workers)]))
+
+        def work(first: int) -> None:
+            for g in range(first, groups, workers):
+                self.once(packed[g], result[g], steps)
+
+        _share(work, workers)
         return np.swapaxes(result, 1, 2).reshape(groups * self.width, -1)[:count]
 
     def _workspace(self, vectors: int) -> np.ndarray:
@@ -98,12 +97,23 @@ class Program:
             held = self._local.arena = _aligned(1, vectors, self.width, self.dtype)
         return held
 
+    def room(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """For one group's arguments and results."""
+        sizes = self._size(self.inputs, steps), self._size(self.outputs, steps)
+        source, sink = (_aligned(1, size, self.width, self.dtype)[0] for size in sizes)
+        return source, sink
+
+    def once(self, source: np.ndarray, sink: np.ndarray, steps: int) -> None:
+        """One group, from `source` to `sink`."""
+        arena = self._workspace(self._arena * (steps + 2))
+        self._run(steps, source.ctypes.data, sink.ctypes.data, arena.ctypes.data)
+
     @staticmethod
     def _size(kinds: Sequence[bool], steps: int) -> int:
         return sum(steps if long else 1 for long in kinds)
 
     @staticmethod
-    def _places(kinds: Sequence[bool], steps: int) -> list[slice]:
+    def places(kinds: Sequence[bool], steps: int) -> list[slice]:
         """Where each leaf lies: all scalars come first."""
         scalars, horizons, places = 0, 0, []
         total = sum(not long for long in kinds)
@@ -112,6 +122,91 @@ class Program:
             places.append(slice(start, start + (steps if long else 1)))
             horizons, scalars = horizons + long, scalars + (not long)
         return places
+
+
+class Stream:
+    """A compiled loop in bursts: a row that is done makes room in its lane for the next one.
+
+    Rows need unequal numbers of iterations, and a group of lanes would wait for its slowest. A row's result does not
+    depend on its neighbours, for its lane starts afresh.
+
+    Args:
+        function: of (given, state, fresh, most) to the state after at most that many iterations; a row starts anew
+            where `fresh` is positive.
+        given: what rows are about: a pytree of scalars and horizons, as for `Program`.
+        state: of the loop; such a pytree.
+        answer: of a state: a pytree of some of its leaves, wanted of rows that are done.
+        done: of a state: its leaf that is positive where a row is done.
+        dtype: float32 or float64.
+        width: rows in a vector.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any, Any, Any, Any], Any],
+        given: Any,
+        state: Any,
+        answer: Callable[[Any], Any],
+        done: Callable[[Any], Any],
+        dtype: Any,
+        width: int | None = None,
+    ):
+        number = np.zeros(())
+        self._program = Program(lambda a: function(*a), (given, state, number, number), dtype, width)
+        leaves, tree = jax.tree.flatten(state)
+        numbered = jax.tree.unflatten(tree, list(range(len(leaves))))
+        self._wanted, self._tree = jax.tree.flatten(answer(numbered))
+        self._done = done(numbered)
+
+    def __call__(self, arguments: Any) -> Any:
+        """Answers of rows, from what they are about: pytrees of arrays `(N,)` and `(N, T)`."""
+        leaves = [np.asarray(a) for a in jax.tree.leaves(arguments)]
+        run, count = self._program, len(leaves[0])
+        steps = next(a.shape[1] for a in leaves if a.ndim == 2)
+        # In memory all scalars come first, then all horizons: of what is given, of the state, and the two of the loop.
+        table = np.concatenate(
+            [a.reshape(count, -1) for a in sorted(leaves, key=lambda a: a.ndim)], axis=1, dtype=run.dtype
+        )
+        given, scalars = sum(a.ndim == 1 for a in leaves), run.outputs.count(False)
+        horizons = slice(given + scalars + 2, scalars + 2 + table.shape[1])
+        fresh, most = given + scalars, given + scalars + 1
+        places = run.places(run.outputs, steps)
+        done, wanted = places[self._done].start, [places[i] for i in self._wanted]
+        answer = np.concatenate([np.arange(p.start, p.stop) for p in wanted])
+        result = np.empty((count, len(answer)), run.dtype)
+        rows = iter(range(count))
+        workers = min(_cores(), -(-count // run.width))
+
+        def work(_: int) -> None:
+            source, sink = run.room(steps)
+            source[:] = 0.0
+            source[given + done] = 1.0
+            source[most] = _BURST if count > workers * run.width else np.inf  # nobody waits for room
+            lanes: dict[int, int] = {}
+            while True:
+                for lane, row in zip([n for n in range(run.width) if n not in lanes], rows, strict=False):
+                    source[:given, lane], source[horizons, lane] = table[row, :given], table[row, given:]
+                    source[fresh, lane], lanes[lane] = 1.0, row
+                if not lanes:
+                    return
+                run.once(source, sink, steps)
+                source[given:fresh], source[horizons.stop :], source[fresh] = sink[:scalars], sink[scalars:], 0.0
+                for lane in [n for n in lanes if sink[done, n] > 0.0]:
+                    result[lanes.pop(lane)] = sink[answer, lane]
+
+        _share(work, workers)
+        ends = np.cumsum([p.stop - p.start for p in wanted])
+        parts = [result[:, end - (p.stop - p.start) : end] for p, end in zip(wanted, ends, strict=True)]
+        long = [run.outputs[i] for i in self._wanted]
+        return jax.tree.unflatten(self._tree, [a if n else a[:, 0] for a, n in zip(parts, long, strict=True)])
+
+
+def _share(work: Callable[[int], None], workers: int) -> None:
+    """`work(0)` to `work(workers - 1)`, each in a thread of its own."""
+    if workers == 1:
+        work(0)
+    else:
+        list(_pool().map(work, range(workers)))
 
 
 def _is_horizon(a: Any) -> bool:

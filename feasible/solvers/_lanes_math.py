@@ -18,6 +18,8 @@ _BINARY = {"add": "fadd", "add_any": "fadd", "sub": "fsub", "mul": "fmul", "div"
 _SYMMETRIC = ("add", "add_any", "mul")
 _SAME = ("copy", "stop_gradient", "reduce_or", "reduce_precision", "squeeze", "reshape", "broadcast_in_dim", "copy_p")
 _FLAGS = ("contract", "nsz", "arcp")  # no assumption that values are finite
+_DIVIDE = (*_FLAGS, "reassoc")  # with `ESTIMATES`, in float32: the processor's estimate and a step of Newton's method
+ESTIMATES = '"reciprocal-estimates"="vec-divf:1"'  # attribute of a function; four instructions for a slow one
 
 
 class Elementwise:
@@ -75,7 +77,8 @@ class Elementwise:
             return b if a is zero else a
         if name == "sub" and b is zero:
             return a
-        return self._once(name, (a, b), lambda: getattr(self.builder, _BINARY[name])(a, b, flags=_FLAGS))
+        flags = _DIVIDE if name == "div" else _FLAGS
+        return self._once(name, (a, b), lambda: getattr(self.builder, _BINARY[name])(a, b, flags=flags))
 
     def apply(self, name: str, params: Any, values: list[Any]) -> Any:
         """The result of a primitive of JAX."""

@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import Literal
 from llvmlite import ir
 
-from feasible.solvers._lanes_math import Elementwise
+from feasible.solvers._lanes_math import ESTIMATES, Elementwise
 from feasible.solvers._traced import CALLS
 
 HORIZON = 1009  # stands for T while tracing: a length that nothing else has
@@ -46,6 +46,7 @@ class Writer:
         pointer = self.vector.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [_INT, pointer, pointer, pointer])
         function = ir.Function(self.module, kind, name="run")
+        set.add(function.attributes, ESTIMATES)  # llvmlite's own `add` knows no attributes with values
         for argument in function.args[1:]:
             argument.add_attribute("noalias")
         self.steps, source, sink, self.arena = function.args

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from feasible._arrays import Array
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_rows import Totals
-from feasible.solvers._riccati_trial import move, resume, sides, start
+from feasible.solvers._riccati_trial import distance, move, resume, sides, start
 
 
 class Options(NamedTuple):
@@ -27,18 +27,21 @@ class Options(NamedTuple):
 
     Attributes:
         iterations: bound on linearisations.
-        mu_start: first barrier parameter [m²]. mu_end: last; the objective is then within mu_end times the number of
-            one-sided rows.
+        mu_start: first barrier parameter [m²], at most. share: of the objective at the start, that it is too: the
+            barrier should not outweigh what it is added to. mu_end: last; the objective is then within mu_end times
+            the number of one-sided rows.
         quick: μ as a share of the mean complementarity after a full step. slow: after a very short one; between
             them it goes with the square of the length.
         margin: share of the way to the boundary that a step may go.
         room: smallest first slack, in units of the limits.
         defect: largest defect of a converged row in typical units. gap: largest violation in units of the limits.
         slope: of the Lagrangian, or `fall`: predicted relative fall of the objective, that counts as stationary.
+        last: predicted relative fall of a full step after which a row is done: Newton's method squares it.
     """
 
     iterations: int = 200
     mu_start: float = 1.0
+    share: float = 0.02
     mu_end: float = 1e-10
     quick: float = 0.3
     slow: float = 1.0
@@ -48,6 +51,7 @@ class Options(NamedTuple):
     gap: float = 5e-5
     slope: float = 1e-6
     fall: float = 1e-7
+    last: float = 1e-5
 
 
 class State(NamedTuple):
@@ -75,35 +79,59 @@ _FIRST = 1e-3  # after a trial that was refused
 _LEAST = 1e-6  # below, none
 _CONVEXIFY = 1e-5  # after a problem that was not convex
 _HOPELESS = 1e8  # above, the row is given up
+_FAINT = 1e-4  # smallest first barrier parameter [m²]
 _SMALL = 1e-4  # Σ |infeasibility| below which the barrier objective must fall
 
 
 def begin(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
     """The first state, from states and controls; the barrier of `it` is ignored."""
-    zero = jnp.zeros_like(it.x0[0])
-    return begin_at(kernel, start(kernel, it, zero + options.mu_start, zero + options.room), data, options)
+    mu = first_barrier(kernel, it, data, options)
+    return begin_at(kernel, start(kernel, it, mu, jnp.zeros_like(mu) + options.room), data, mu)
+
+
+def first_barrier(kernel: Kernel, it: Iterate, data: Data, options: Options) -> Array:
+    """The barrier parameter of a start: a share of what it is added to, within bounds."""
+    return jnp.minimum(jnp.maximum(options.share * distance(kernel, it, data), _FAINT), options.mu_start)
 
 
 def again(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
     """The first state from an iterate that is nearly solved, with its prices."""
-    return begin_at(kernel, resume(kernel, it, jnp.zeros_like(it.x0[0]) + options.mu_start), data, options)
+    mu = jnp.zeros_like(it.x0[0]) + options.mu_start
+    return begin_at(kernel, resume(kernel, it, mu), data, mu)
 
 
-def begin_at(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
+def begin_at(kernel: Kernel, it: Iterate, data: Data, mu: Array) -> State:
     """The first state from an iterate with its barrier."""
     zero = jnp.zeros_like(it.x0[0])
     totals, it = move(kernel, it, None, zero, zero, data)
     finite = jnp.isfinite(totals.objective + totals.infeasibility)
-    return State(it, totals, zero + options.mu_start, zero, zero + 1.0, jnp.where(finite, zero, 1.0), zero, zero)
+    return State(it, totals, mu, zero, zero + 1.0, jnp.where(finite, zero, 1.0), zero, zero)
 
 
-def advance(kernel: Kernel, data: Data, options: Options, state: State) -> State:
-    """Iterates until every row is done."""
+def advance(kernel: Kernel, data: Data, options: Options, state: State, most: Array | None = None) -> State:
+    """Iterates until every row is done, `most` times at most."""
+    turns = jnp.inf if most is None else most
 
-    def unfinished(state: State) -> Array:
-        return jnp.any((state.done == 0.0) & (state.count < options.iterations))
+    def unfinished(carry: tuple[State, Array]) -> Array:
+        state, turn = carry
+        return jnp.any((state.done == 0.0) & (state.count < options.iterations) & (turn < turns))
 
-    return jax.lax.while_loop(unfinished, lambda state: _iterate(kernel, data, options, state), state)
+    def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
+        return _iterate(kernel, data, options, carry[0]), carry[1] + 1.0
+
+    return jax.lax.while_loop(unfinished, turn, (state, jnp.zeros_like(state.count)))[0]
+
+
+def burst(kernel: Kernel, it: Iterate, data: Data, options: Options, state: State, fresh: Array, most: Array) -> State:
+    """`most` iterations at most, of rows in unequal states: where `fresh` is positive, a row begins with `it`."""
+
+    def enter(carry: tuple[State, Array]) -> tuple[State, Array]:
+        first = begin(kernel, it, data, options)
+        return jax.tree.map(lambda a, b: jnp.where(fresh > 0.0, a, b), first, carry[0]), jnp.zeros_like(fresh)
+
+    # A loop of one turn or none, for there is no other branch in the language of `_lanes`.
+    state, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1] > 0.0), enter, (state, fresh))
+    return advance(kernel, data, options, state, most)
 
 
 def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> State:
@@ -114,12 +142,15 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     pairs = sides(kernel, it)
     count = data.steps * pairs[0] + pairs[1]
 
-    active = state.done == 0.0
-    feasible = (totals.defect <= options.defect) & (totals.gap <= options.gap)
+    def kept(totals: Totals) -> Array:
+        feasible = (totals.defect <= options.defect) & (totals.gap <= options.gap)
+        return feasible & (totals.products <= 2.0 * options.mu_end * count)
+
+    active = (state.done == 0.0) & (state.count < options.iterations)
     # Regularisation makes the predicted fall look small, so it counts only where there is next to none.
-    still = convex & (delta <= 1e-2) & (jnp.abs(fall) <= options.fall * (1e-5 + totals.objective))
-    tight = totals.products <= 2.0 * options.mu_end * count
-    solved = active & feasible & tight & ((slope <= options.slope) | still)
+    gain = jnp.abs(fall) / (1e-5 + totals.objective)
+    still = convex & (delta <= 1e-2) & (gain <= options.fall)
+    solved = active & kept(totals) & ((slope <= options.slope) | still)
     done = ~active | solved | (delta > _HOPELESS)
 
     reach = jnp.minimum(1.0, options.margin / jnp.maximum(primal, 1e-9))
@@ -130,6 +161,8 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     accepted = convex & _acceptable(totals, trial_totals, mu, fall, length)
 
     take = accepted & ~done
+    arrived = take & (delta == 0.0) & (length > 0.98) & (gain <= options.last) & kept(trial_totals)
+    solved, stopped = solved | arrived, done | arrived
     it = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial, it)
     totals = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial_totals, totals)
     mean = totals.products / count
@@ -148,7 +181,7 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
         next_mu,
         jnp.where(done, delta, jnp.where(accepted, eased, raised)),
         jnp.where(done, state.cap, cap),
-        jnp.where(done, 1.0, 0.0),
+        jnp.where(stopped | (tried >= options.iterations), 1.0, 0.0),
         jnp.where(solved, 1.0, state.solved),
         tried,
     )

@@ -24,9 +24,9 @@ from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers.riccati import Riccati, numbers, pack, prices, unpack
 
 POLISH = (  # attempts: from a solution two or three iterations are enough, unless it is nearly degenerate
-    Options(iterations=40, mu_start=0.0, slope=1e-9, fall=1e-12),
-    Options(iterations=80, mu_start=1e-7, quick=0.1, slope=1e-9, fall=1e-12),
-    Options(iterations=80, mu_start=1e-6, quick=0.2, slope=1e-7, fall=1e-9),
+    Options(iterations=40, mu_start=0.0, slope=1e-9, fall=1e-12, last=0.0),
+    Options(iterations=80, mu_start=1e-7, quick=0.1, slope=1e-9, fall=1e-12, last=0.0),
+    Options(iterations=80, mu_start=1e-6, quick=0.2, slope=1e-7, fall=1e-9, last=0.0),
 )
 
 

@@ -65,14 +65,14 @@ class Rounds:
     def __call__(self, arguments: Any) -> State:
         it, data, options = _last(arguments, self._dtype)
         rows = np.arange(len(options.iterations))
+        most = np.full(len(rows), ROUND, self._dtype)
         state = self._begin.rows((it, data, options), rows)
         rows = rows[state.done == 0.0]
         while rows.size:
-            bound = np.minimum(state.count + ROUND, options.iterations)
-            found = self._advance.rows((data, options._replace(iterations=bound), state), rows)
+            found = self._advance.rows((data, options, state, most), rows)
             for whole, part in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
                 whole[..., rows] = part
-            rows = rows[(found.done == 0.0) & (found.count < options.iterations[rows])]
+            rows = rows[found.done == 0.0]
         return _first(state)
 
 

@@ -24,15 +24,21 @@ from feasible._problem import Problem, Solution
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options, State
-from feasible.solvers._riccati_rows import Barrier
+from feasible.solvers._riccati_rows import Barrier, Totals
 from feasible.solvers._riccati_stage import Stage
 from feasible.solvers._sqp import ELASTIC
 
 CHUNK = 4096  # rows that `project` hands over at once
 STARTS = 32  # further starts where the first may have led to a poor local optimum
 ENGINES = ("lanes", "xla")
-ATTEMPTS = (Options(iterations=80), Options(quick=0.2, slow=0.8), Options(quick=0.3, slow=1.2, room=1.0))
-SINGLE = Options(mu_end=1e-8, defect=5e-5, gap=2e-4, slope=1e-3, fall=1e-6)  # what float32 can tell apart
+_FAR = 1e6  # a share of the objective that leaves `mu_start` alone
+ATTEMPTS = (  # a quick one; patient ones that come down from a large barrier, for rows whose start says little
+    Options(iterations=80, quick=0.2),
+    Options(iterations=80, share=_FAR),
+    Options(quick=0.2, slow=0.8, share=_FAR),
+    Options(quick=0.3, slow=1.2, room=1.0, share=_FAR),
+)
+SINGLE = Options(mu_end=5e-8, defect=5e-5, gap=2e-4, slope=1e-3, fall=1e-6, last=1e-4)  # what float32 can tell apart
 
 Engine = Callable[[Any], Any]
 Run = Callable[[Kernel, Any], Any]
@@ -127,7 +133,7 @@ class Riccati:
         return _compile(_Structure((*key, self.width, np.dtype(self.dtype).name, engine, name), problem, elastic, run))
 
 
-_ACCURACY = ("mu_end", "defect", "gap", "slope", "fall")
+_ACCURACY = ("mu_end", "defect", "gap", "slope", "fall", "last")
 
 
 def solve(
@@ -157,7 +163,7 @@ def _compile(structure: _Structure) -> tuple[Kernel, Engine]:
 
 
 def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str, width: int | None) -> Engine:
-    from feasible.solvers._lanes import HORIZON, Program
+    from feasible.solvers._lanes import HORIZON, Program, Stream
 
     horizon, number = np.zeros(HORIZON), np.zeros(())
     S, C = kernel.stage.S, kernel.stage.C
@@ -168,7 +174,14 @@ def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str, width: int | No
         from feasible.solvers._riccati_vjp import example
 
         arguments = example(kernel, arguments, horizon, number)
-    return Program(run, arguments, kernel.stage.dtype, width)
+        return Program(run, arguments, kernel.stage.dtype, width)
+
+    def turns(given: Any, state: State, fresh: Any, most: Any) -> State:
+        it, data, options = given
+        return loop.burst(kernel, it, data, options, state, fresh, most)
+
+    state = jax.eval_shape(lambda a: _first(kernel, a), arguments)
+    return Stream(turns, arguments, state, _answer, lambda state: state.done, kernel.stage.dtype, width)
 
 
 def _xla(run: Callable[[Any], Any], kernel: Kernel, name: str) -> Engine:
@@ -177,9 +190,19 @@ def _xla(run: Callable[[Any], Any], kernel: Kernel, name: str) -> Engine:
     return Rounds(kernel, kernel.stage.dtype) if name == "solve" else Chunks(run, kernel.stage.dtype)
 
 
+def _first(kernel: Kernel, arguments: Any) -> State:
+    return loop.begin(kernel, *arguments)
+
+
 def _run(kernel: Kernel, arguments: Any) -> State:
-    it, data, options = arguments
-    return loop.advance(kernel, data, options, loop.begin(kernel, it, data, options))
+    _, data, options = arguments
+    return _answer(loop.advance(kernel, data, options, _first(kernel, arguments)))
+
+
+def _answer(state: State) -> State:
+    """A state without slacks and totals, of which nobody asks when a row is done."""
+    inner, entry = (Barrier([], b.z, [], []) for b in (state.it.inner, state.it.entry))
+    return state._replace(it=state.it._replace(inner=inner, entry=entry), totals=Totals(*[()] * 6))
 
 
 def numbers(options: Options, count: int) -> Options:
@@ -215,13 +238,13 @@ def unpack(kernel: Kernel, state: State) -> tuple[np.ndarray, np.ndarray]:
 def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
     """Multipliers `(N, T, R)` from the prices of one-sided rows, `(N, T)` of the steps and `(N,)` of the entry."""
     count, steps = inner[0].shape
-    price = np.zeros((count, steps, len(kernel.stage.problem.rows)))
+    price = np.zeros((count, len(kernel.stage.problem.rows), steps))
     of_steps, of_entry = kernel.one_sided()
     for (r, sign), z in zip(of_steps, inner, strict=True):
-        price[:, :, r] += sign * z
+        price[:, r] += sign * z
     for (r, sign), z in zip(of_entry, entry, strict=True):
-        price[:, 0, r] += sign * z
-    return price
+        price[:, r, 0] += sign * z
+    return np.moveaxis(price, 1, -1)
 
 
 @functools.cache
