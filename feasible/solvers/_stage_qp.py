@@ -208,6 +208,8 @@ class StageQP:
         hessian = reduce(second) * scale[:, None] * scale
         value, vector = np.linalg.eigh(hessian)
         binding = np.abs(price) > _BINDING * np.abs(price).max()
+        if self.elastic is not None:  # at the full penalty a row has given way, and holds nothing
+            binding &= np.abs(price) < 0.999 * self.elastic
         if value[0] < 0 and binding.any():
             step, row = np.nonzero(binding)
             G = np.einsum("ni,nia->na", lin.G[step, row], full[step]) * scale
