@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array
-from feasible._brake import STRENGTHS, UNWIND, jerk, stop, unwinding
-from feasible._projector._verdict import Motion, drive, integrate
-from feasible.solvers._riccati_stage import Stage
+from feasible._brake import KEPT, STEERED, STRENGTHS, UNWIND, Bounds, excess_within, jerk, steer, stop, unwinding
+from feasible._projector._verdict import Motion, integrate, roll
+from feasible.solvers._riccati_stage import Components, Stage
 
 _COUNT = float(len(STRENGTHS))
+_PLAIN = _COUNT * len(UNWIND)  # candidates; then those that are steered, and those without regard to jerk
+_STEERED = _PLAIN + _COUNT * len(STEERED)
 
 
 def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> Motion:
@@ -21,33 +23,46 @@ def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> 
 
     def unfinished(carry: Any) -> Array:
         index, best, _ = carry
-        return jnp.any((index < _COUNT * len(UNWIND)) & (best > 0.0))
+        return jnp.any((index < _STEERED + _COUNT) & (best > 0.0))
 
     def attempt(carry: Any) -> Any:
         index, best, chosen = carry
-        over = _excess(stage, _candidate(stage, first, like, index), steps)
+        controls = _candidate(stage, first, like, index)
+        over = _excess(stage, roll(stage, first, controls), steps)
         better = over < best
-        return index + 1.0, jnp.where(better, over, best), jnp.where(better, index, chosen)
+        chosen = [jnp.where(better, new, old) for new, old in zip(controls, chosen, strict=True)]
+        return index + 1.0, jnp.where(better, over, best), chosen
 
-    *_, chosen = jax.lax.while_loop(unfinished, attempt, (zero, zero + jnp.inf, zero))
-    return _candidate(stage, first, like, chosen)
+    nothing = [jnp.zeros_like(like[0]) for _ in stage.vehicle.CONTROLS]
+    *_, chosen = jax.lax.while_loop(unfinished, attempt, (zero, zero + jnp.inf, nothing))
+    return roll(stage, first, chosen)
 
 
-def _candidate(stage: Stage, first: list[Array], like: list[Array], index: Array) -> Motion:
+def _candidate(stage: Stage, first: list[Array], like: list[Array], index: Array) -> list[Array]:
     slow = jnp.floor((index + 0.5) / _COUNT)
     pair = index - slow * _COUNT
-    strength, hard, time = (_pick(a, b) for a, b in ((0, pair), (1, pair), (None, slow)))
-    profile = stop(jnp, first[3], first[4], strength, hard, stage.dt)
+    strength, hard = (_pick([values[i] for values in STRENGTHS], pair) for i in (0, 1))
+    time = _pick([*UNWIND, *STEERED, 0.0], slow)
+    careful = index < _STEERED
+    bounds = Bounds(*(jnp.where(careful, a, b) for a, b in zip(Bounds.of(stage.problem), Bounds(), strict=True)))
+    profile = stop(jnp, first[3], first[4], strength, hard, stage.dt, bounds)
+    needed = jnp.where(careful & (index >= _PLAIN), 1.0, 0.0)
 
-    def step(k: Array, _: Any) -> Any:
-        return k + 1.0, [jerk(jnp, profile, k), unwinding(jnp, first[5], time, k, stage.dt)]
+    def step(carry: Any, _: Any) -> Any:
+        k, x = carry
+        onset, wanted = jerk(jnp, profile, k), unwinding(jnp, first[5], time, k, stage.dt)
 
-    return drive(stage, first, jax.lax.scan(step, jnp.zeros_like(index), like[0])[1])
+        def margin(rate: Array) -> Array:
+            return excess_within(jnp, stage.problem, Components(x), Components([onset, rate]))
+
+        u = [onset, steer(jnp, jax.lax.while_loop, margin, wanted, needed)]
+        return (k + 1.0, stage.vehicle.step(Components(x), Components(u), stage.dt).arrays), u
+
+    return jax.lax.scan(step, (jnp.zeros_like(index), first), like[0])[1]
 
 
-def _pick(column: int | None, place: Array) -> Array:
-    """An entry of the tables at a place that is known when the program runs."""
-    values = UNWIND if column is None else [pair[column] for pair in STRENGTHS]
+def _pick(values: list[float], place: Array) -> Array:
+    """An entry of a table at a place that is known when the program runs."""
     value = jnp.zeros_like(place) + values[0]
     for i, v in enumerate(values[1:], 1):
         value = jnp.where(place == float(i), v, value)
@@ -67,4 +82,4 @@ def _excess(stage: Stage, motion: Motion, steps: Array) -> Array:
         return (after, jnp.maximum(worst, over), total + over), None
 
     (_, worst, total), _ = jax.lax.scan(step, (motion.first, zero, zero), (motion.states, motion.controls))
-    return jnp.where(worst <= 1e-12, 0.0, worst + total / steps)
+    return jnp.where(worst <= KEPT, 0.0, worst + total / steps)

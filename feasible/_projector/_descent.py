@@ -17,13 +17,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from feasible._project import ACCEPTED, CERTIFIED, STILL
+from feasible._project import ACCEPTED, STILL
 from feasible._projector._rungs import Rungs
+from feasible._projector._verdict import BETWEEN
 from feasible._status import Status
 from feasible.solvers._riccati_loop import Options
 
 COLD = Options(iterations=80, mu_end=1e-7, quick=0.2, slope=1e-5)
-WARM = COLD._replace(iterations=40, mu_start=1e-3)
+WARM = COLD._replace(iterations=40, mu_start=1e-3, share=0.1)
 AGAIN = Options(slow=0.8, share=1e6)
 RELAX = COLD._replace(iterations=120)
 
@@ -58,7 +59,7 @@ class Clock:
             return int(most)
         base, each = self.cost[rung]
         left = self.due - time.perf_counter() - self.groups * (base + self.cost["brake"][0])
-        return int(min(most, left / (self.groups * each)))
+        return int(min(most, left / max(self.groups * each, 1e-9)))
 
 
 def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) -> Found:
@@ -78,7 +79,7 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
             return
         rows = request[index]
         if not warm:
-            rows[:, rungs.request.at.warm] = 0.0
+            rows[:, rungs.request.at.warm] *= -1.0
         most = clock.iterations(rung, options(False).iterations)
         if most < 1:
             return
@@ -125,6 +126,6 @@ def verdict(rungs: Rungs, replies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Status of replies of a solver's rung, by the check alone, and the violation that it found."""
     at = rungs.reply.at
     violation = np.max([replies[:, m.start] for m in at.margins] + [np.zeros(len(replies))], axis=0)
-    holds = (replies[:, at.excess.start] <= ACCEPTED) & (violation <= CERTIFIED)
+    holds = (replies[:, at.excess.start] <= ACCEPTED) & (violation <= BETWEEN)
     same = (replies[:, at.most.start] <= STILL) & (replies[:, at.turned.start] <= 10 * STILL)
     return np.where(holds, np.where(same, Status.UNCHANGED, Status.PROJECTED), Status.RELAXED), violation

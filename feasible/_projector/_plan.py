@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from feasible._arrays import wrap
-from feasible._project import Displacement, Projection, per_limit, relaxed_limits
+from feasible._project import ACCEPTED, Displacement, Projection, per_limit, relaxed_limits
 from feasible._projector._rungs import Rungs
+from feasible._projector._verdict import BETWEEN
 from feasible._status import Status
 from feasible._trajectory import Trajectory
 from feasible.solvers.riccati import prices
@@ -64,6 +65,12 @@ class Plan:
         places = zip(self._rungs.problem.limits, self._rungs.reply.at.margins, strict=True)
         return {limit.name: self._rows[:, at].reshape(self.status.shape) for limit, at in places}
 
+    @property
+    def feasible(self) -> np.ndarray:
+        """`(...)` bool: whether the motion keeps every limit, whatever its status: the fallback may as well."""
+        excess = self._rows[:, self._rungs.reply.at.excess.start].reshape(self.status.shape)
+        return (excess <= ACCEPTED) & (self.violation <= BETWEEN)
+
     @functools.cached_property
     def projection(self) -> Projection:
         """The same as `feasible.project` returns it, for plots, reports and `explain`."""
@@ -84,7 +91,7 @@ class Plan:
             violation=self.violation,
             margin=self.margin,
             dynamics_residual=self.dynamics_residual,
-            multipliers={m.name: shadow[..., i].reshape(*batch, -1) for i, m in enumerate(problem.limits)},
+            multipliers={m.name: shadow[..., i].reshape(*batch, shadow.shape[1]) for i, m in enumerate(problem.limits)},
             relaxed=tuple(
                 relaxed_limits(problem, s, u) if status == Status.RELAXED else ""
                 for s, u, status in zip(states, controls, self.status.reshape(-1), strict=True)
@@ -104,9 +111,14 @@ class Plan:
                 "schema": SCHEMA,
                 "configuration": self.configuration,
                 "status": _name(status),
-                "feasible": bool(status <= Status.PROJECTED),
+                "feasible": bool(self.feasible.reshape(-1)[i]),
                 "converged": bool(self.converged.reshape(-1)[i]),
                 "margin": {name: float(value[i]) for name, value in margins.items()},
+                "exceeded": {
+                    name: float(value[i])
+                    for name, value in margins.items()
+                    if value[i] > ACCEPTED and not self.feasible.reshape(-1)[i]
+                },
                 "violation": float(self.violation.reshape(-1)[i]),
                 "dynamics_residual": float(self.dynamics_residual.reshape(-1)[i]),
                 "displacement": {

@@ -55,12 +55,13 @@ def project(kernel: Kernel, request: Request) -> Reply:
         [e * t * t for e, t in zip(request.effort, scaled[S:], strict=True)],
         steps_of(request),
     )
-    state = loop.advance(kernel, data, request.options, begun(kernel, it, data, request))
+    state = loop.advance(kernel, data, request.options, begun(kernel, it, data, request, apart(request, lifted)))
     back = [a * t for a, t in zip(state.it.x0, scaled[:S], strict=True)]
     controls = [a * t for a, t in zip(state.it.u, scaled[S:], strict=True)]
     first = [jnp.where(k, v, s) for k, v, s in zip(known, request.initial, back, strict=True)]
     motion = drive(stage, first, controls)
-    return reply(kernel, request, heading, motion, state.it.inner.z, state.it.entry.z, state.solved, state.count)
+    found = reply(kernel, request, heading, motion, state.it.inner.z, state.it.entry.z, state.solved, state.count)
+    return found._replace(merit=found.merit + moved(request, motion))
 
 
 def fallback(kernel: Kernel, request: Request) -> Reply:
@@ -75,17 +76,34 @@ def fallback(kernel: Kernel, request: Request) -> Reply:
     return reply(kernel, request, heading, motion, *free, still, still)
 
 
-def begun(kernel: Kernel, it: Iterate, data: Data, request: Request) -> loop.State:
-    """The first state of the iteration: on the central path, or with the prices of a warm start."""
+def begun(kernel: Kernel, it: Iterate, data: Data, request: Request, news: Array) -> loop.State:
+    """The first state of the iteration: on the central path, or with the prices of a warm start.
+
+    The prices of a plan say little about samples that are far from it, so the barrier of a warm start grows with the
+    `news`, half the squared distance [m²] between the plan and the smoothed samples, up to that of a cold one.
+    """
     if kernel.penalty is not None:  # prices of hard rows say little about elastic ones
         return loop.begin(kernel, it, data, request.options)
     options, warm = request.options, request.warm > 0.0
-    mu = jnp.where(warm, options.mu_start, loop.first_barrier(kernel, it, data, options))
+    afresh = loop.first_barrier(kernel, it, data, options._replace(mu_start=jnp.ones_like(news)))  # type: ignore[arg-type]
+    mu = jnp.where(
+        warm, jnp.clip(options.share * news, options.mu_start, afresh), jnp.minimum(afresh, options.mu_start)
+    )
     cold = start(kernel, it, mu, jnp.zeros_like(mu) + options.room)
     inner, entry = (Barrier(z, z, [None] * len(z), [None] * len(z)) for z in (request.inner, request.entry))
     priced = resume(kernel, it._replace(inner=inner, entry=entry), mu)
     chosen = jax.tree.map(lambda a, b: jnp.where(warm, a, b), priced, cold)
     return loop.begin_at(kernel, chosen, data, mu)
+
+
+def apart(request: Request, lifted: Motion) -> Array:
+    """Half the squared distance [m²] between the positions of the start and of the lift."""
+
+    def step(total: Array, inputs: Any) -> Any:
+        a, b = inputs
+        return total + sum(0.5 * (p - q) * (p - q) for p, q in zip(a, b, strict=True)), None
+
+    return jax.lax.scan(step, jnp.zeros_like(request.warm), (request.states[:2], lifted.states[:2]))[0]
 
 
 def steps_of(request: Request) -> Array:
@@ -125,13 +143,25 @@ def cleaned(request: Request) -> tuple[list[Array], list[Array]]:
 
 def towards(request: Request) -> tuple[list[Array], list[Array]]:
     """Targets and weights with the consistency term: two squared distances are one, from their weighted mean."""
-    c = jnp.where(request.warm > 0.0, request.consistency, 0.0)
+    c = jnp.where(request.warm != 0.0, request.consistency, 0.0)
     target, weight = list(request.target), list(request.weight)
     for i in (0, 1):
         w = weight[i] + c
         mean = (weight[i] * target[i] + c * request.states[i]) / jnp.where(w > 0.0, w, 1.0)
         target[i], weight[i] = jnp.where(w > 0.0, mean, 0.0), w
     return target, weight
+
+
+def moved(request: Request, motion: Motion) -> Array:
+    """What the consistency term charges a motion."""
+    zero = jnp.zeros_like(request.warm)
+
+    def step(total: Array, inputs: Any) -> Any:
+        (x, y), (a, b) = inputs
+        return total + (x - a) * (x - a) + (y - b) * (y - b), None
+
+    total, _ = jax.lax.scan(step, zero, (motion.states[:2], request.states[:2]))
+    return jnp.where(request.warm != 0.0, 0.5 * request.consistency * total, 0.0)
 
 
 def turn(values: list[Array], angle: Array) -> list[Array]:

@@ -13,14 +13,16 @@ threads may share it.
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from typing import Any
 
 import numpy as np
 
 from feasible._arrays import to_numpy
-from feasible._frame import initial_states
+from feasible._frame import FARTHEST, initial_states
 from feasible._limits import check_limits
 from feasible._problem import Problem, Weights
 from feasible._project import Displacement
@@ -30,7 +32,7 @@ from feasible._projector._rungs import RUNGS, Rungs
 from feasible._projector._specification import digest, specification
 from feasible._trajectory import COLUMNS, MIN_STEPS, Trajectory, check_columns, check_dt
 
-_LATE = 1.5  # a rung may take that much longer than it did in the warm-up
+_LATE = 2.0  # a rung may take that much longer than the best time of the warm-up
 _NOWHERE = 1e12  # m: beyond, differences of coordinates mean nothing
 
 
@@ -82,7 +84,7 @@ class Projector:
         blank = np.zeros((1, self.horizon, 4))
         effort = np.asarray(self.weights.controls)
         self._problem = Problem(vehicle, limits, self.dt, blank, blank, np.full((1, S), np.nan), effort)
-        self._rungs = Rungs(self._problem, self.horizon, 4 if modes <= 4 else 8)
+        self._rungs = Rungs(self._problem, self.horizon, 1 if modes == 1 else 4 if modes <= 4 else 8)
         self.specification = specification(vehicle, limits, self.weights, self.horizon, self.dt, self.consistency)
         self.configuration = digest(self.specification)
         self._cost: dict[str, tuple[float, float]] = {}  # per rung: seconds of a call, and of an iteration
@@ -96,6 +98,11 @@ class Projector:
             list(pool.map(self._rungs.program, RUNGS))
         self._measure()
         return self
+
+    @staticmethod
+    def certificate_schema() -> dict[str, Any]:
+        """The JSON schema (draft 2020-12) of one of a plan's `certificates`."""
+        return json.loads(resources.files("feasible._projector").joinpath("certificate.schema.json").read_text())
 
     def __call__(
         self,
@@ -111,7 +118,8 @@ class Projector:
             trajectory: a `Trajectory` `(T)` or `(K, T)`, or an array `(..., T, D)` of x, y and, with D > 2, yaw and
                 speed. Samples that are not finite count as missing.
             initial_state: `(d,)` or `(K, d)`, d <= 6, *now*, one step before the first sample: x, y, yaw, speed,
-                acceleration, curvature. Missing or NaN components are free. None: all are estimated.
+                acceleration, curvature. Missing or NaN components are free, and half a position is none. None: all
+                are estimated. Where the samples are nowhere near it, it is believed and they are not.
             warm_start: the plan of an earlier call, with as many modes; one that is not finite is dropped.
             elapsed: time since that call [s], rounded to steps; None for one step.
 
@@ -121,14 +129,39 @@ class Projector:
         began = time.perf_counter()
         batch, values, stated = self._values(trajectory)
         count = len(values)
-        initial = initial_states(initial_state, batch, len(self._problem.vehicle.STATES))
+        initial = initial_states(_whole(initial_state), batch, len(self._problem.vehicle.STATES))
         origin = _origin(values, initial)
         request = self._request(values, stated, initial, origin)
         if warm_start is not None:
             self._warm(request, warm_start, batch, origin, self.dt if elapsed is None else elapsed)
-        given = (np.isfinite(values) | ~stated).all(-1).any(-1)
+        given = self._given(request)
         found = descend(self._rungs, request, given, self._clock(began, count))
         return self._plan(batch, found, origin, began)
+
+    def export(self, path: Any, *, artefact: bool = True, c: bool = True) -> Any:
+        """Writes a folder that answers as this projector does, without Python or on an accelerator.
+
+        It holds specification.json (vehicle, limits, weights, discretisation), golden.json (requests and their
+        answers), a README, and two forms of the programs: `artefact/`, by `jax.export` for any number of rows on cpu
+        and cuda, which `feasible.load_projector` calls like this class; and `c/`, C99 for one trajectory per call
+        that allocates nothing and needs <math.h> and <string.h>. Both descend the same ladder and agree with the
+        golden answers to 1e-4 m. In C the deadline is a bound on linearisations, since C99 has no clock for it.
+
+        Args:
+            path: of the folder; an earlier export there is replaced, anything else is not.
+            artefact: whether to write `artefact/`; needs flatbuffers.
+            c: whether to write `c/`.
+
+        Returns:
+            The path.
+
+        Raises:
+            FileExistsError: if something else is there.
+            ImportError: if flatbuffers is not installed and the artefact is wanted.
+        """
+        from feasible._export.folder import export
+
+        return export(self, path, artefact=artefact, c=c)
 
     def _clock(self, began: float, count: int) -> Clock:
         if self.deadline is None:
@@ -146,14 +179,16 @@ class Projector:
         stated, free = np.array([True, True, False, False]), np.full((1, len(self._problem.vehicle.STATES)), np.nan)
         request = self._request(values, stated, free, np.zeros((1, 2)))
         few, many = (COLD._replace(iterations=n, mu_end=0.0, slope=0.0, fall=0.0) for n in (1, 16))
+        cost = {}
         for rung in RUNGS:
             seconds = []
             for options in (few, many):
                 self._rungs.set_options(request, slice(None), options)
                 self._rungs.run(rung, request)
-                seconds.append(float(np.median(self._rungs.timed(rung, request, 9))))
+                seconds.append(min(self._rungs.timed(rung, request, 9)))  # what others do to the clock is not its
             base, each = seconds[0], max(seconds[1] - seconds[0], 0.0) / 15
-            self._cost[rung] = _LATE * base, _LATE * each
+            cost[rung] = _LATE * base, _LATE * each
+        self._cost = cost  # at once: another thread may be waiting for all of it
 
     def _values(self, trajectory: Any) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
         """Batch shape, `(N, T, 4)` with NaN where a sample is missing or a column not stated, and `(4,)` what is."""
@@ -182,20 +217,29 @@ class Projector:
         layout, w = self._rungs.request, self.weights
         request = np.zeros((len(values), layout.size))
         local = values.copy()
-        local[..., :2] -= origin[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too far away is missing
+            local[..., :2] -= origin[:, None]
         for i, (place, weight) in enumerate(
             zip(layout.at.weight, (w.position, w.position, w.yaw, w.speed), strict=True)
         ):
             request[:, layout.at.target[i]] = local[..., i]
             request[:, place] = weight if stated[i] else 0.0
         start = initial.copy()
-        start[:, :2] -= origin
+        with np.errstate(over="ignore"):
+            start[:, :2] -= origin
         for i, place in enumerate(layout.at.initial):
             request[:, place.start] = start[:, i]
         for place, effort in zip(layout.at.effort, w.controls, strict=True):
             request[:, place] = effort
         request[:, layout.at.consistency] = self.consistency
         return request
+
+    def _given(self, request: np.ndarray) -> np.ndarray:
+        """`(N,)`: whether a row has any sample that the programs will not drop."""
+        at, sound = self._rungs.request.at, np.ones((len(request), self.horizon), dtype=bool)
+        for value, weight in zip(at.target, at.weight, strict=True):
+            sound &= (np.abs(request[:, value]) <= FARTHEST) | (request[:, weight] == 0.0)
+        return np.asarray(sound.any(-1))
 
     def _warm(
         self, request: np.ndarray, plan: Plan, batch: tuple[int, ...], origin: np.ndarray, elapsed: float
@@ -207,9 +251,8 @@ class Projector:
             raise ValueError(f"warm_start: expected a plan with batch axes {batch}, got {plan.status.shape}")
         if not elapsed >= 0:
             raise ValueError(f"elapsed: expected seconds >= 0, got {elapsed}")
-        shift = round(elapsed / self.dt)
-        if shift < self.horizon:
-            self._rungs.start_from(request, plan._rows, plan._origin - origin, shift)
+        if elapsed / self.dt < self.horizon - 0.5:
+            self._rungs.start_from(request, plan._rows, plan._origin - origin, round(elapsed / self.dt))
 
     def _plan(self, batch: tuple[int, ...], found: Found, origin: np.ndarray, began: float) -> Plan:
         at, rows = self._rungs.reply.at, found.rows
@@ -222,8 +265,8 @@ class Projector:
             return rows[:, place.start].reshape(batch)
 
         return Plan(
-            states=path.reshape(*batch, -1, S),
-            controls=np.swapaxes(controls, 1, 2).reshape(*batch, -1, C),
+            states=path.reshape(*batch, self.horizon + 1, S),
+            controls=np.swapaxes(controls, 1, 2).reshape(*batch, self.horizon, C),
             status=found.status.reshape(batch),
             converged=(rows[:, at.converged.start] > 0).reshape(batch),
             iterations=found.iterations.reshape(batch),
@@ -237,6 +280,16 @@ class Projector:
             _rungs=self._rungs,
             seconds=time.perf_counter() - began,
         )
+
+
+def _whole(initial_state: Any) -> Any:
+    """The initial state with a position of two numbers or none."""
+    if initial_state is None:
+        return None
+    given = np.array(to_numpy(initial_state), dtype=float)
+    if given.ndim and given.shape[-1] > 1:
+        given[~np.isfinite(given[..., :2]).all(-1), :2] = np.nan
+    return given
 
 
 def _origin(values: np.ndarray, initial: np.ndarray) -> np.ndarray:

@@ -25,10 +25,10 @@ class Request(NamedTuple):
         target: 4 horizons: x, y, yaw, speed; a sample that is not finite counts as missing.
         weight: 4 horizons, of their squared errors; 0 where nothing is stated.
         initial: S scalars; NaN where free.
-        first, states, controls: a start in the same frame (S scalars, S and C horizons), read if `warm` is positive.
+        first, states, controls: an earlier plan in the same frame (S scalars, S and C horizons).
         inner, entry: prices of the one-sided rows at that start: horizons, scalars.
-        warm: whether there is a start.
-        consistency: weight of the squared distance from the start's positions [1/m²], 0 for none.
+        warm: 0 if there is no such plan; positive to start from it; negative if it is there for `consistency` only.
+        consistency: weight of the squared distance from the plan's positions [1/m²], 0 for none.
         effort: C scalars, weights of the squared controls.
         options: of the iteration.
     """
@@ -57,7 +57,7 @@ class Reply(NamedTuple):
         any_sample: 1 if the request had a sample to stay close to.
         converged: 1 if the solver met its own tolerance. iterations: linearisations used.
         objective: of the motion, without the consistency term.
-        merit: objective plus the price of excess, to compare motions by.
+        merit: objective, consistency term and the price of excess, to compare motions by.
         excess: largest normalised excess where limits are imposed.
         residual: largest distance of a stored state from the integrated one.
         margins: a scalar per limit: largest signed normalised excess, integrated and measured within each step.

@@ -101,7 +101,7 @@ class Rungs:
         at, to, T, dt = self.reply.at, self.request.at, self.horizon, self.problem.dt
         first, states, controls = self.motion(replies)
         prices = _block(replies, at.inner).reshape(len(replies), -1, T)
-        usable = np.isfinite(states).all((1, 2)) & np.isfinite(controls).all((1, 2)) & np.isfinite(prices).all((1, 2))
+        usable = np.isfinite(replies).all(1) & np.isfinite(offset).all(1)
         moved, inputs, costs = (np.zeros((len(replies), a.shape[1], T)) for a in (states, controls, prices))
         keep = T - shift
         moved[:, :, :keep], inputs[:, :, :keep], costs[:, :, :keep] = (

@@ -21,6 +21,7 @@ from feasible._rollout import is_control
 from feasible.solvers._riccati_stage import Components, Stage
 
 TICKS = 10  # measurements in a step
+BETWEEN = 8e-3  # normalised excess that they may find in an answer that holds; between them it may reach 1e-2
 _BIG = 1e30  # stands for the excess of a motion that is not finite
 
 
@@ -61,7 +62,11 @@ def clip(stage: Stage, controls: Sequence[Array]) -> list[Array]:
 
 def drive(stage: Stage, first: list[Array], controls: list[Array]) -> Motion:
     """Controls clipped and rolled out from a first state."""
-    controls = clip(stage, controls)
+    return roll(stage, first, clip(stage, controls))
+
+
+def roll(stage: Stage, first: list[Array], controls: list[Array]) -> Motion:
+    """Controls rolled out from a first state."""
 
     def step(x: list[Array], u: list[Array]) -> Any:
         after = stage.vehicle.step(Components(x), Components(u), stage.dt).arrays
