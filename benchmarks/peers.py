@@ -14,16 +14,10 @@ own, one after the other. A peer that is not installed is left out, and the reas
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
-import multiprocessing
 import os
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +31,7 @@ for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
 import numpy as np
 
 from benchmarks.peers import gradients, measure, methods, report, sqp
+from benchmarks.peers.host import alone, commit, installed, machine
 from benchmarks.peers.problems import PRESETS, Rows, passes, real, synthetic
 from benchmarks.real_data import folder
 
@@ -47,13 +42,6 @@ PACKAGES = (
 )  # fmt: skip
 FULL = {"rows": 256, "budget": 10.0, "sizes": [1, 4, 16, 64, 256, 1024, 4096], "horizons": [20, 40, 80, 160, 320, 640]}
 QUICK = {"rows": 12, "budget": 1.0, "sizes": [1, 16, 256], "horizons": [20, 80]}
-
-
-def alone(job: Callable[..., Any], *given: Any) -> Any:
-    """Runs a measurement in a process of its own."""
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(job, *given).result()
 
 
 def everything(name: str, sets: dict[str, Rows], horizons: dict[int, Rows], plan: dict[str, Any]) -> dict[str, Any]:
@@ -161,35 +149,6 @@ def apart(single: dict[str, np.ndarray], runs: list[dict[str, Any]]) -> float:
         gap = run["states"][:count, :, :2] - single["states"][:count, :, :2]
         far = max(far, float(np.hypot(gap[..., 0], gap[..., 1]).max()))
     return far
-
-
-def machine() -> dict[str, Any]:
-    """Processor and cores."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": model, "cores": cores, "system": platform.system(), "python": platform.python_version()}
-
-
-def commit() -> str:
-    """Of the working tree, with a + where it differs."""
-    try:
-        run = ["git", "-C", str(ROOT)]
-        head = subprocess.check_output([*run, "rev-parse", "--short", "HEAD"], text=True).strip()
-        return head + ("+" if subprocess.check_output([*run, "status", "--porcelain", "feasible"]) else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def installed(package: str) -> str | None:
-    """Its version, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Command line: `feasible demo`, `audit FILE`, `project FILE -o OUT`, `report FILE -o PAGE`, `presets [NAME]`.
+"""Command line: `feasible demo`, `audit FILE`, `project FILE -o OUT`, `report FILE -o PAGE`, `replay LOG`, `presets`.
 
 Exit codes: 0 clean; 1 the share of infeasible (audit) or not solved (project) trajectories is over `--fail-over`; 2 the
 tool or its use is in error; 3 some rows were left out. Results go to the standard output, everything else to the
@@ -24,6 +24,7 @@ from feasible._cli.options import (
     vehicle_option,
 )
 from feasible._cli.outcome import CLEAN, ERROR, name_problems, verdict
+from feasible._cli.replay import replay
 from feasible._cli.report import report
 
 INTERRUPTED = 130
@@ -189,6 +190,7 @@ def demo(out: str, limits: str, vehicle: str, backend: str, as_json: bool, quiet
     return CLEAN
 
 
+cli.add_command(replay)
 cli.add_command(report)
 
 

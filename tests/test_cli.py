@@ -71,13 +71,13 @@ def test_help_answers_within_half_a_second():
         done = shell("-m", "feasible", "--help")
         seconds.append(time.perf_counter() - start)
         assert done.returncode == 0
-        assert all(command in done.stdout for command in ("audit", "demo", "presets", "project", "report"))
+        assert all(command in done.stdout for command in ("audit", "demo", "presets", "project", "replay", "report"))
     assert min(seconds) < 0.5
 
 
 def test_help_imports_no_heavy_module():
     code = (
-        "import sys; from feasible.__main__ import main; main(['project', '--help']); "
+        "import sys; from feasible.__main__ import main; main(['project', '--help']); main(['replay', '--help']); "
         "sys.exit(bool({'jax', 'numpy', 'pyarrow', 'matplotlib', 'cvxpy', 'tqdm'} & set(sys.modules)))"
     )
     assert shell("-c", code).returncode == 0

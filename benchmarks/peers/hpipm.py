@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,23 @@ def library() -> ctypes.CDLL:
     return lib
 
 
-class Hpipm:
-    """HPIPM in its fastest mode, started from the last multipliers, `balance` where that fails."""
+def version() -> str | None:
+    """Of the wheel, or None."""
+    place = os.environ.get("FEASIBLE_HPIPM", str(FOLDER))
+    return next((found.version for found in metadata.distributions(name="comma-deps-acados", path=[place])), None)
 
-    def __init__(self) -> None:
+
+class Hpipm:
+    """HPIPM in its fastest mode, started from the last multipliers, `balance` where that fails.
+
+    Args:
+        fixed: the first state is given, and every start has it: it is no variable then, as after the elimination that
+            acados does. Rows that read it alone are left out, because no control moves them.
+    """
+
+    def __init__(self, *, fixed: bool = False) -> None:
         self._lib = library()
+        self._fixed = fixed
         self._kept: list[np.ndarray] = []  # memory that the library points into
         self._stage: StageQP | None = None
 
@@ -67,8 +80,8 @@ class Hpipm:
         stage = self._stage
         assert stage is not None
         T, R = stage.T, stage.R
-        self.first = stage.row_mask[0]
         self.inner = stage.row_mask[-1]
+        self.first = self.inner if self._fixed else stage.row_mask[0]
         shapes = {
             "A": (T, _S, _S), "B": (T, _S, _C), "b": (T, _S), "Q": (T + 1, _S, _S), "S": (T + 1, _C, _S),
             "R": (T + 1, _C, _C), "q": (T + 1, _S), "r": (T + 1, _C), "C": (T + 1, R, _S), "D": (T + 1, R, _C),
@@ -101,7 +114,13 @@ class Hpipm:
         self._dim = self._make("dim", ctypes.c_int(T))
         counts = np.full(T, self.inner.sum())
         counts[0] = self.first.sum()
-        columns = [[_S] * (T + 1), [_C] * T + [0], [0] * (T + 1), [0] * (T + 1), [*counts.tolist(), 0]]
+        columns = [
+            [0 if self._fixed else _S] + [_S] * T,
+            [_C] * T + [0],
+            [0] * (T + 1),
+            [0] * (T + 1),
+            [*counts.tolist(), 0],
+        ]
         columns += [[0] * (T + 1)] * 3
         lib.d_ocp_qp_dim_set_all(*[(ctypes.c_int * (T + 1))(*c) for c in columns], self._dim)
         self._qp = self._make("", self._dim)

@@ -73,14 +73,19 @@ def build(name: str, preset: str, values: np.ndarray) -> Rows:
     return Rows(name, preset, problem, states, np.zeros((len(values), values.shape[1], 2)))
 
 
-def real(data: Path, count: int, seed: int) -> dict[str, Rows]:
-    """`count` moving rows, an equal number of each prediction file, in random order: a prefix is a fair sample."""
+def pick(data: Path, count: int, seed: int) -> np.ndarray:
+    """`(count, 60, 2)` moving predictions, an equal number of each file, in random order: a prefix is a fair sample."""
     rng = np.random.default_rng(seed)
     files = [v for k, (v, _) in load(data).items() if (data / "predictions" / f"{k}.npz").exists()]
     files = [v[moving(v)] for v in files if v.shape[1] == 60]
     share = -(-count // len(files))
     picked = np.concatenate([v[rng.choice(len(v), share, replace=len(v) < share)] for v in files])
-    picked = picked[rng.permutation(len(picked))[:count]]
+    return picked[rng.permutation(len(picked))[:count]]
+
+
+def real(data: Path, count: int, seed: int) -> dict[str, Rows]:
+    """`pick` under each preset."""
+    picked = pick(data, count, seed)
     return {f"real T=60 {p}": build(f"real T=60 {p}", p, picked) for p in PRESETS}
 
 

@@ -91,13 +91,13 @@ def _gradients(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def insert(readme: Path, text: str) -> bool:
+def insert(readme: Path, text: str, begin: str = BEGIN, end: str = END) -> bool:
     """Puts the table between the README's markers; False where it has none."""
     content = readme.read_text()
-    if BEGIN not in content or END not in content:
+    if begin not in content or end not in content:
         return False
-    head, rest = content.split(BEGIN, 1)
-    readme.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
+    head, rest = content.split(begin, 1)
+    readme.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}")
     return True
 
 

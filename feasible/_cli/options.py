@@ -23,8 +23,7 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-input_options = options(
-    click.argument("file", type=click.Path(dir_okay=True)),
+_reading = options(
     click.option("--dt", type=float, help="Time between samples [s], where the file does not say."),
     click.option(
         "--columns",
@@ -43,6 +42,8 @@ input_options = options(
         help="Which point of the vehicle the samples are.",
     ),
 )
+input_options = options(click.argument("file", type=click.Path(dir_okay=True)), _reading)
+log_options = options(click.argument("file", metavar="LOG", type=click.Path(dir_okay=True)), _reading)
 vehicle_option = click.option(
     "--vehicle", default="nuplan_pacifica", show_default=True, help="A name of `feasible presets`."
 )

@@ -50,8 +50,8 @@ def vehicle_named(name: str) -> Any:
         raise click.ClickException(str(error)) from None
 
 
-def read_source(source: dict[str, Any], vehicle: Any, batch_rows: int) -> Iterator[io.Batch]:
-    """The batches of the file that the input options describe."""
+def read_source(source: dict[str, Any], vehicle: Any, batch_rows: int | None) -> Iterator[io.Batch]:
+    """The batches of the file that the input options describe; None for a single one."""
     state = source["initial_state"]
     return io.read_batches(
         source["file"],
@@ -233,7 +233,7 @@ def _trim(trajectory: Trajectory, lengths: np.ndarray | None) -> Trajectory:
 def certificate(projection: Projection) -> dict[str, np.ndarray]:
     """What the projection says of each row, as columns."""
     return {
-        "status": np.array([_STATUS[code].name.lower() for code in projection.status.tolist()]),
+        "status": np.array([name_of(code) for code in projection.status.tolist()]),
         "displacement_mean": projection.displacement.mean,
         "displacement_max": projection.displacement.max,
         "violation": projection.violation,
@@ -242,3 +242,8 @@ def certificate(projection: Projection) -> dict[str, np.ndarray]:
         "iterations": projection.iterations,
         "relaxed": np.array(projection.relaxed, dtype=str),
     }
+
+
+def name_of(code: int) -> str:
+    """A status as files and tables write it."""
+    return _STATUS[code].name.lower()
