@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from feasible._check import Certificate, certify
     from feasible._derivative import Cotangents, project_vjp
     from feasible._explain import explain
+    from feasible._export import load_projector
     from feasible._guidance import guidance
     from feasible._limits import Limit
     from feasible._loss import loss, reward
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from feasible._project import Displacement, Projection, distance, project
     from feasible._projection_loss import projection_loss
     from feasible._projector import Plan, Projector
+    from feasible._replay import Jump, Replay, replay
     from feasible._rollout import rollout
     from feasible._status import Status
     from feasible._summary import Summary
@@ -44,12 +46,14 @@ _HOME = {
     "Cotangents": "_derivative",
     "Displacement": "_project",
     "Gap": "_motion",
+    "Jump": "_replay",
     "KinematicBicycle": "vehicles",
     "Limit": "_limits",
     "Motion": "_motion",
     "Plan": "_projector",
     "Projection": "_project",
     "Projector": "_projector",
+    "Replay": "_replay",
     "Report": "_audit",
     "Status": "_status",
     "Summary": "_summary",
@@ -62,10 +66,12 @@ _HOME = {
     "encode": "_actions",
     "explain": "_explain",
     "guidance": "_guidance",
+    "load_projector": "_export",
     "loss": "_loss",
     "project": "_project",
     "project_vjp": "_derivative",
     "projection_loss": "_projection_loss",
+    "replay": "_replay",
     "reward": "_loss",
     "rollout": "_rollout",
 }
@@ -78,12 +84,14 @@ __all__ = [
     "Cotangents",
     "Displacement",
     "Gap",
+    "Jump",
     "KinematicBicycle",
     "Limit",
     "Motion",
     "Plan",
     "Projection",
     "Projector",
+    "Replay",
     "Report",
     "Status",
     "Summary",
@@ -97,12 +105,14 @@ __all__ = [
     "explain",
     "guidance",
     "io",
+    "load_projector",
     "loss",
     "plot",
     "presets",
     "project",
     "project_vjp",
     "projection_loss",
+    "replay",
     "reward",
     "rollout",
     "signals",

@@ -46,6 +46,7 @@ TIERS = {
     "_projection_loss": 7,
     "io": 7,
     "plot": 7,
+    "_replay": 8,
     "_report": 8,
     "interactive": 8,
     "gym": 8,
