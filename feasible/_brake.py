@@ -239,8 +239,10 @@ def brake(problem: Problem, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """States `(T + 1, 6)` and controls `(T, 2)` of the fallback from one row's state `(6,)`, all finite."""
     controls, score = _family(problem, state, UNWIND)
     if not (score <= KEPT).any():
-        parts = [(controls, score), _family(problem, state, STEERED, steered=True)]
-        parts.append(_family(problem, state, (0.0,), bounds=Bounds()))
+        parts = [(controls, score), _family(problem, state, (0.0,), bounds=Bounds())]
+        outside = problem.excess(np.stack([state, state]), np.zeros((1, controls.shape[-1]))).max() > KEPT
+        if not outside:  # steering takes seconds in Python, and no way of driving mends what the first state breaks
+            parts.append(_family(problem, state, STEERED, steered=True))
         controls, score = (np.concatenate(values) for values in zip(*parts, strict=True))
     best = int(np.argmax(score <= KEPT)) if (score <= KEPT).any() else int(np.argmin(score))
     return problem.vehicle.rollout(state, controls[best], problem.dt), controls[best]
