@@ -33,6 +33,7 @@ PROGRESS = 1e-5  # relative fall of the objective that is worth another iteratio
 STILL = 1e-4  # m: step of a position that is worth none; in a flat valley the objective alone would end it too early
 ELASTIC = 1e3  # m² per unit of normalised excess: far above the multipliers of real rows (at most about 30)
 _STANDING = 1e-10  # m²: fall of the objective that is worth none, where the objective is next to nothing
+_NEAR = 0.05  # m: step of a position below which a solution is near, and what makes the last steps fast does no harm
 _MEMORY = 3  # points before the last whose merit a step may still reach: full steps are the fast ones (Grippo, 1986)
 _SHORTEST = 2.0**-8  # of a step
 _CREDIT = 1e-9  # relative rise of the merit that rounding may cause
@@ -121,12 +122,13 @@ def solve_row(
     states[0, known] = problem.initial_state[known]
     point = at(states, controls)
     nu, price, costate = 1.0, np.zeros((stage.T, stage.R)), np.zeros((stage.T, stage.S))
-    calm, recent = 0, [point]
+    calm, recent, near = 0, [point], False
     for iteration in range(1, MAX_ITERATIONS + 1):
         lin = linearise(problem, point.states, point.controls)
         second, exact = _second_order(stage, point, costate, price, exact=iteration > PATIENCE)
         at_point = lin, point.states, point.controls, second
-        result = qp_solver(stage.condensed(*at_point, price) if exact else stage.sparse(*at_point))
+        held = price if near else 0.0 * price
+        result = qp_solver(stage.condensed(*at_point, held) if exact else stage.sparse(*at_point))
         if not result.solved or not np.isfinite(result.z).all():
             if elastic:
                 return _solution(point, price, iteration, False)
@@ -138,7 +140,7 @@ def solve_row(
         size = 1.2 * max(float(np.abs(costate).max()), float(np.abs(price).max()))
         nu = size if size > nu else max(size, nu / 2)
 
-        recent = [*recent[-_MEMORY:], point] if exact else [point]
+        recent = [*recent[-_MEMORY:], point] if exact and near else [point]
         merit, length = max(p.merit(nu) for p in recent), 1.0
         while True:
             trial = at(point.states + length * dx, point.controls + length * du)
@@ -148,7 +150,8 @@ def solve_row(
         fall = abs(point.merit(nu) - trial.merit(nu))
         point = trial
         calm = calm + 1 if fall <= PROGRESS * abs(trial.objective) + _STANDING else 0
-        still = float(np.abs(dx).max(0)[:2].max()) <= STILL
+        step = float(np.abs(dx).max(0)[:2].max())
+        still, near = step <= STILL, step <= _NEAR
         if point.feasible() and ((calm >= 1 and length == 1.0 and still) or calm >= 8):
             return _solution(point, price, iteration, True)
     return _solution(point, price, MAX_ITERATIONS, point.feasible())
