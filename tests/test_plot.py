@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from drives import random_drive
@@ -35,7 +36,7 @@ def plain_style():
         matplotlib.rcdefaults()
         matplotlib.rcParams["font.family"] = "DejaVu Sans"
         yield
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -283,7 +283,8 @@ def test_a_warm_start_that_is_not_finite_is_dropped(projector, rng):
     object.__setattr__(bad, "_rows", poisoned)
     found = projector(values, warm_start=bad, elapsed=0.0)
     np.testing.assert_array_equal(found.states[0], plan.states[0])
-    assert found.iterations[1] < plan.iterations[1]
+    assert not np.array_equal(found.states[1], plan.states[1])  # the other row did start from its plan
+    np.testing.assert_allclose(found.states[1, :, :2], plan.states[1, :, :2], atol=5e-3)
 
 
 def test_consistency_keeps_plans_from_jumping(projector, rng):
