@@ -236,7 +236,8 @@ def _compile(text: str) -> Any:
     """An engine with the program in it.
 
     The text has every operation once and no call, so of LLVM's passes it needs only the one that turns places on the
-    stack into registers: the others take twice as long as all the rest together, and gain nothing.
+    stack into registers: of a projector's program the others took twice as long as all the rest together, and gained
+    nothing that stood out of the noise.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

@@ -50,9 +50,11 @@ class Riccati:
     """The backend with options, for `project(..., backend=Riccati(...))`.
 
     Attributes:
-        dtype: float64, or float32: about twice as fast; 99 % of positions are then within 1.4 mm, a few within 9 mm.
+        dtype: float64, or float32: two to three times as fast; of 512 real rows 99 % are then within 0.7 mm of it
+            everywhere, and single ones, which end elsewhere, 3 cm away.
         engine: "lanes" or "xla"; None for "lanes" where llvmlite is installed.
-        width: rows in a vector of the "lanes" engine; None for as many as fit. A single row is served soonest by 4.
+        width: rows in a vector of the "lanes" engine; None for as many as fit. A single row
+            of float64 is served soonest by 1.
         attempts: on the rows that those before left unsolved.
         STARTS: further starts where the first may have led to a poor local optimum; 0 for speed.
     """
