@@ -15,7 +15,7 @@ import numpy as np
 
 from feasible._export._c_code import Assign, Block, Buffer, Choose, Copy, For, Leave, Scalar, Store, While
 from feasible._export._c_scope import Scopes
-from feasible.solvers._lanes_writer import HORIZON
+from feasible.solvers._lanes_memory import HORIZON
 from feasible.solvers._traced import CALLS
 
 _REDUCE = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -25,7 +26,8 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from feasible.solvers import _lanes_cache
-from feasible.solvers._lanes_writer import HORIZON, Writer
+from feasible.solvers._lanes_memory import HORIZON
+from feasible.solvers._lanes_writer import Writer
 
 _BURST = 12.0  # iterations until rows that are done make room
 
@@ -38,9 +40,17 @@ class Program:
         example: its argument, of any values; horizons have the length `HORIZON`.
         dtype: float32 or float64.
         width: rows in a vector; None for as many as 64 bytes hold. Fewer serve a single row sooner.
+        in_place: per leaf of the result the leaf of the argument that it overwrites, or None.
     """
 
-    def __init__(self, function: Callable[[Any], Any], example: Any, dtype: Any, width: int | None = None):
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        example: Any,
+        dtype: Any,
+        width: int | None = None,
+        in_place: Sequence[int] | None = None,
+    ):
         self.dtype = np.dtype(dtype)
         self.width = width or 64 // self.dtype.itemsize
         with jax.enable_x64(self.dtype.itemsize == 8):
@@ -50,7 +60,7 @@ class Program:
         self.outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
         self._tree = jax.tree.structure(shape)
         writer = Writer(self.width, self.dtype.itemsize == 8)
-        self._arena = writer.function(closed, self.inputs, self.outputs)
+        self._arena = writer.function(closed, self.inputs, self.outputs, in_place)
         self._local = threading.local()
         self._engine = _compile(str(writer.module))
         address = self._engine.get_function_address("run")
@@ -152,9 +162,16 @@ class Stream:
         width: int | None = None,
     ):
         number = np.zeros(())
-        self._program = Program(lambda a: function(*a), (given, state, number, number), dtype, width)
         leaves, tree = jax.tree.flatten(state)
-        numbered = jax.tree.unflatten(tree, list(range(len(leaves))))
+        first = len(jax.tree.leaves(given))
+        self._program = Program(
+            lambda a: function(*a),
+            (given, state, number, number),
+            dtype,
+            width,
+            in_place=range(first, first + len(leaves)),
+        )
+        numbered = jax.tree.unflatten(tree, list(range(first, first + len(leaves))))
         self._wanted, self._tree = jax.tree.flatten(answer(numbered))
         self._done = done(numbered)
 
@@ -167,38 +184,58 @@ class Stream:
         table = np.concatenate(
             [a.reshape(count, -1) for a in sorted(leaves, key=lambda a: a.ndim)], axis=1, dtype=run.dtype
         )
-        given, scalars = sum(a.ndim == 1 for a in leaves), run.outputs.count(False)
-        horizons = slice(given + scalars + 2, scalars + 2 + table.shape[1])
-        fresh, most = given + scalars, given + scalars + 1
-        places = run.places(run.outputs, steps)
+        given, scalars = sum(a.ndim == 1 for a in leaves), run.inputs.count(False)
+        horizons = slice(scalars, scalars + table.shape[1] - given)
+        fresh, most = scalars - 2, scalars - 1
+        places = run.places(run.inputs, steps)
         done, wanted = places[self._done].start, [places[i] for i in self._wanted]
-        answer = np.concatenate([np.arange(p.start, p.stop) for p in wanted])
-        result = np.empty((count, len(answer)), run.dtype)
+        stretches = _joined(wanted)
+        result = np.empty((count, sum(p.stop - p.start for p in wanted)), run.dtype)
         rows = iter(range(count))
         workers = min(_cores(), -(-count // run.width))
 
         def work(_: int) -> None:
             source, sink = run.room(steps)
             source[:] = 0.0
-            source[given + done] = 1.0
+            source[done] = 1.0
             source[most] = _BURST if count > workers * run.width else np.inf  # nobody waits for room
-            lanes: dict[int, int] = {}
+            row = np.full(run.width, -1)
             while True:
-                for lane, row in zip([n for n in range(run.width) if n not in lanes], rows, strict=False):
-                    source[:given, lane], source[horizons, lane] = table[row, :given], table[row, given:]
-                    source[fresh, lane], lanes[lane] = 1.0, row
-                if not lanes:
+                idle = np.flatnonzero(row < 0)
+                new = list(itertools.islice(rows, len(idle)))
+                lanes = idle[: len(new)]
+                row[lanes] = new
+                source[:given, lanes], source[horizons, lanes] = table[new, :given].T, table[new, given:].T
+                source[fresh, lanes] = 1.0
+                if (row < 0).all():
                     return
                 run.once(source, sink, steps)
-                source[given:fresh], source[horizons.stop :], source[fresh] = sink[:scalars], sink[scalars:], 0.0
-                for lane in [n for n in lanes if sink[done, n] > 0.0]:
-                    result[lanes.pop(lane)] = sink[answer, lane]
+                source[fresh] = 0.0
+                lanes = np.flatnonzero((source[done] > 0.0) & (row >= 0))
+                if lanes.size:
+                    for p, q in stretches:
+                        result[row[lanes], q] = source[p][:, lanes].T
+                    row[lanes] = -1
 
         _share(work, workers)
         ends = np.cumsum([p.stop - p.start for p in wanted])
         parts = [result[:, end - (p.stop - p.start) : end] for p, end in zip(wanted, ends, strict=True)]
-        long = [run.outputs[i] for i in self._wanted]
+        long = [run.inputs[i] for i in self._wanted]
         return jax.tree.unflatten(self._tree, [a if n else a[:, 0] for a, n in zip(parts, long, strict=True)])
+
+
+def _joined(places: Sequence[slice]) -> list[tuple[slice, slice]]:
+    """Pairs of places, in as few stretches as there are, and of where they lie one after the other."""
+    joined: list[tuple[slice, slice]] = []
+    end = 0
+    for p in places:
+        first, at = p, end
+        end += p.stop - p.start
+        if joined and joined[-1][0].stop == p.start:
+            before, target = joined.pop()
+            first, at = before, target.start
+        joined.append((slice(first.start, p.stop), slice(at, end)))
+    return joined
 
 
 def _share(work: Callable[[int], None], workers: int) -> None:
@@ -242,7 +279,9 @@ def _compile(text: str) -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(cpu=name, features=features, opt=2)
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=name, features=features, opt=2, codemodel="small"
+    )
     known = _lanes_cache.key(text, name, features, str(llvm.llvm_version_info), llvmlite.__version__)
     code = _lanes_cache.load(known)
     if code is None:
@@ -252,7 +291,7 @@ def _compile(text: str) -> Any:
         passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=0)))
         code = machine.emit_object(module)
         _lanes_cache.store(known, code)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -12,135 +11,111 @@ from jax.extend.core import Literal
 from llvmlite import ir
 
 from feasible.solvers._lanes_math import ESTIMATES, Elementwise
+from feasible.solvers._lanes_memory import INT, Block, Choice, Memory, homes
 from feasible.solvers._traced import CALLS
-
-HORIZON = 1009  # stands for T while tracing: a length that nothing else has
-_INT = ir.IntType(64)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Block:
-    """Vectors in memory, one after the other: as many as `HORIZON` in the traced length stands for.
-
-    Truth values lie there as 1 and 0 (`truth`).
-    """
-
-    pointer: Any
-    length: int = HORIZON
-    truth: bool = False
 
 
 class Writer:
-    """Translates one traced function; SSA values are vectors, `_Block` is memory."""
+    """Translates one traced function; SSA values are vectors, `Block` is memory."""
 
     def __init__(self, width: int, double: bool):
         self.module = ir.Module(name="lanes")
         self.module.triple = llvm.get_default_triple()
         scalar = ir.DoubleType() if double else ir.FloatType()
         self.vector = ir.VectorType(scalar, width)
-        self.width, self.blocks = width, 0
+        self.width = width
         self.align = width * (8 if double else 4)
 
-    def function(self, closed: Any, inputs: Sequence[bool], outputs: Sequence[bool]) -> int:
-        """Writes `run(T, in, out, arena)`; the number of blocks of the arena, each of T + 2 vectors."""
+    def function(
+        self, closed: Any, inputs: Sequence[bool], outputs: Sequence[bool], in_place: Sequence[int] | None = None
+    ) -> int:
+        """Writes `run(T, in, out, arena)`.
+
+        Args:
+            closed: the traced function.
+            inputs: which of them are horizons.
+            outputs: likewise.
+            in_place: per output the input in whose place it is written; None for a memory of their own.
+
+        Returns:
+            The number of blocks of the arena, each of T + 2 vectors.
+        """
         pointer = self.vector.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [_INT, pointer, pointer, pointer])
+        kind = ir.FunctionType(ir.VoidType(), [INT, pointer, pointer, pointer])
         function = ir.Function(self.module, kind, name="run")
         set.add(function.attributes, ESTIMATES)  # llvmlite's own `add` knows no attributes with values
         for argument in function.args[1:]:
             argument.add_attribute("noalias")
-        self.steps, source, sink, self.arena = function.args
+        self.steps, source, sink, arena = function.args
         self.entry = function.append_basic_block("entry")
         first = function.append_basic_block("first")
         self.builder = ir.IRBuilder(first)
         self.math = Elementwise(self.builder, self.vector)
-        values = [
-            _Block(self._at(source, p)) if long else self.builder.load(self._at(source, p), align=self.align)
-            for long, p in zip(inputs, self._offsets(inputs), strict=True)
-        ]
-        results = self.evaluate(closed.jaxpr, [self.math.constant(c) for c in closed.consts], values)
-        for long, p, value in zip(outputs, self._offsets(outputs), results, strict=True):
-            if long:
-                self._copy(value, self._at(sink, p))
-            else:
-                self.builder.store(self.math.number(value), self._at(sink, p), align=self.align)
+        self.memory = memory = Memory(self.builder, self.math, self.steps, arena, self.align)
+        places = [memory.at(source, p) for p in self._offsets(inputs)]
+        values = [memory.block(p) if long else memory.read(p) for long, p in zip(inputs, places, strict=True)]
+        mine = homes(*(values[i] for i in in_place or ()))
+        constants = [self.math.constant(c) for c in closed.consts]
+        results = self.evaluate(closed.jaxpr, constants, values, mine)
+        if in_place is None:
+            targets = [memory.at(sink, p) for p in self._offsets(outputs)]
+            blocks = [memory.block(t) for t in targets]
+        else:
+            targets = [places[i] for i in in_place]
+            blocks = [values[i] for i in in_place]
+        long = [i for i, is_long in enumerate(outputs) if is_long]
+        memory.assign([blocks[i] for i in long], [results[i] for i in long])
+        for i in set(range(len(outputs))) - set(long):
+            memory.write(results[i], targets[i])
         self.builder.ret_void()
         ir.IRBuilder(self.entry).branch(first)
-        return self.blocks
+        return memory.blocks
 
     def _offsets(self, kinds: Sequence[bool]) -> list[Any]:
         scalars, horizons, found = 0, 0, []
         total = sum(not long for long in kinds)
         for long in kinds:
             if long:
-                offset = self.builder.mul(self.steps, _INT(horizons))
-                found.append(self.builder.add(offset, _INT(total)))
+                offset = self.builder.mul(self.steps, INT(horizons))
+                found.append(self.builder.add(offset, INT(total)))
                 horizons += 1
             else:
-                found.append(_INT(scalars))
+                found.append(INT(scalars))
                 scalars += 1
         return found
-
-    def _at(self, pointer: Any, offset: Any) -> Any:
-        return self.builder.gep(pointer, [offset], inbounds=True)
-
-    def _new(self, length: int = HORIZON, truth: bool = False) -> _Block:
-        size = self.builder.add(self.steps, _INT(2))
-        block = _Block(self._at(self.arena, self.builder.mul(size, _INT(self.blocks))), length, truth)
-        self.blocks += 1
-        return block
-
-    def _load(self, block: _Block, k: Any) -> Any:
-        value = self.builder.load(self._at(block.pointer, k), align=self.align)
-        return self.math.truth(value) if block.truth else value
-
-    def _length(self, traced: int) -> Any:
-        if traced < HORIZON // 2:
-            return _INT(traced)
-        return self.builder.add(self.steps, _INT(traced - HORIZON)) if traced != HORIZON else self.steps
-
-    def _loop(self, count: Any, body: Callable[[Any], None]) -> None:
-        """`body(k)` for k = 0 .. count - 1, count > 0."""
-        before = self.builder.block
-        block = self.builder.append_basic_block("loop")
-        after = self.builder.append_basic_block("after")
-        self.builder.branch(block)
-        self.builder.position_at_end(block)
-        k = self.builder.phi(_INT)
-        k.add_incoming(_INT(0), before)
-        self.math.forget()
-        body(k)
-        following = self.builder.add(k, _INT(1))
-        k.add_incoming(following, self.builder.block)
-        self.builder.cbranch(self.builder.icmp_signed("<", following, count), block, after)
-        self.builder.position_at_end(after)
-        self.math.forget()
-
-    def _copy(self, block: _Block, target: Any) -> None:
-        if block.pointer is target:
-            return
-
-        def one(k: Any) -> None:
-            value = self.builder.load(self._at(block.pointer, k), align=self.align)
-            self.builder.store(value, self._at(target, k), align=self.align)
-
-        self._loop(self._length(block.length), one)
 
     def _slot(self) -> Any:
         """A place on the stack for a value that a loop carries; LLVM turns it into a register."""
         return ir.IRBuilder(self.entry).alloca(self.vector)
 
-    def evaluate(self, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-        """The values of a traced function's results."""
+    def evaluate(
+        self, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Any], mine: Collection[int] = ()
+    ) -> list[Any]:
+        """The values of a traced function's results.
+
+        Args:
+            jaxpr: the function.
+            consts: what it closes over.
+            arguments: its inputs.
+            mine: homes of arguments that may be overwritten after their last use.
+        """
         env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, arguments, strict=True))
+        foreign = homes(*env.values()) - set(mine)
+        last = {v: i for i, e in enumerate(jaxpr.eqns) for v in e.invars if not isinstance(v, Literal)}
+        last |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if not isinstance(v, Literal)}
 
         def read(a: Any) -> Any:
             return self.math.constant(a.val) if isinstance(a, Literal) else env[a]
 
-        for equation in jaxpr.eqns:
+        for i, equation in enumerate(jaxpr.eqns):
             values = [read(a) for a in equation.invars]
-            env.update(zip(equation.outvars, self._equation(equation, values), strict=True))
+            if equation.primitive.name == "while":
+                kept = foreign | homes(*(v for a, v in env.items() if last.get(a, -1) > i))
+                found = self._while(equation.params, [self.memory.made(v) for v in values], kept)
+            else:
+                found = self._equation(equation, values)
+            env.update(zip(equation.outvars, found, strict=True))
         return [read(a) for a in jaxpr.outvars]
 
     def _equation(self, equation: Any, values: list[Any]) -> list[Any]:
@@ -149,11 +124,10 @@ class Writer:
             inner = params.get("jaxpr") or params["call_jaxpr"]
             inner, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, [])
             return self.evaluate(inner, [self.math.constant(c) for c in consts], values)
+        values = [self.memory.made(v) for v in values]
         if name == "scan":
             return self._scan(params, values)
-        if name == "while":
-            return self._while(params, values)
-        if not any(isinstance(v, _Block) for v in values) and all(v.aval.ndim == 0 for v in equation.outvars):
+        if not any(isinstance(v, Block) for v in values) and all(v.aval.ndim == 0 for v in equation.outvars):
             return [self.math.apply(name, params, values)]
         return [self._shaped(equation, name, params, values)]
 
@@ -163,27 +137,29 @@ class Writer:
         length, truth = shape[0] if shape else 1, equation.outvars[0].aval.dtype == np.bool_
         if name == "slice":
             (start,) = params["start_indices"]
-            return _Block(self._at(values[0].pointer, _INT(start)), length, truth)
+            return Block(self.memory.at(values[0].pointer, INT(start)), values[0].home, length, truth)
         if name in ("squeeze", "reshape") and not shape:
-            return self._load(values[0], _INT(0))
+            return self.memory.load(values[0], INT(0))
         if name == "broadcast_in_dim" and shape == (1,):
-            block = self._new(length)
-            self.builder.store(values[0], block.pointer, align=self.align)
+            block = self.memory.new(length)
+            self.memory.write(values[0], block.pointer)
             return block
         if name == "concatenate":
-            block, offset = self._new(length, truth), _INT(0)
+            block, offset = self.memory.new(length, truth), INT(0)
             for value in values:
-                self._copy(value, self._at(block.pointer, offset))
-                offset = self.builder.add(offset, self._length(value.length))
+                self.memory.put(value, self.memory.at(block.pointer, offset))
+                offset = self.builder.add(offset, self.memory.length(value.length))
             return block
-        block = self._new(length, truth)
+        if name == "select_n" and not truth and [isinstance(v, Block) for v in values] == [False, True, True]:
+            return Choice(*values)
+        block = self.memory.new(length, truth)
 
         def one(k: Any) -> None:
-            at = [self._load(v, k) if isinstance(v, _Block) else v for v in values]
-            result = self.math.number(at[0] if name == "broadcast_in_dim" else self.math.apply(name, params, at))
-            self.builder.store(result, self._at(block.pointer, k), align=self.align)
+            at = [self.memory.load(v, k) if isinstance(v, Block) else v for v in values]
+            result = at[0] if name == "broadcast_in_dim" else self.math.apply(name, params, at)
+            self.memory.write(result, self.memory.at(block.pointer, k))
 
-        self._loop(self._length(length), one)
+        self.memory.loop(self.memory.length(length), one)
         return block
 
     def _scan(self, params: Any, values: list[Any]) -> list[Any]:
@@ -192,33 +168,35 @@ class Writer:
         slots = [self._slot() for _ in start]
         for slot, value in zip(slots, start, strict=True):
             self.builder.store(self.math.number(value), slot)
-        ys = [self._new() for _ in closed.jaxpr.outvars[carried:]]
+        ys = [self.memory.new() for _ in closed.jaxpr.outvars[carried:]]
 
         def one(k: Any) -> None:
-            at = self.builder.sub(self.builder.sub(self.steps, _INT(1)), k) if params["reverse"] else k
+            at = self.builder.sub(self.builder.sub(self.steps, INT(1)), k) if params["reverse"] else k
             carry = [self.builder.load(slot) for slot in slots]
-            inputs = [self._load(x, at) for x in xs]
+            inputs = [self.memory.load(x, at) for x in xs]
             consts = [self.math.constant(c) for c in closed.consts]
             results = self.evaluate(closed.jaxpr, consts, [*fixed, *carry, *inputs])
             for slot, value in zip(slots, results[:carried], strict=True):
                 self.builder.store(self.math.number(value), slot)
             for y, value in zip(ys, results[carried:], strict=True):
-                self.builder.store(self.math.number(value), self._at(y.pointer, at), align=self.align)
+                self.memory.write(value, self.memory.at(y.pointer, at))
 
-        self._loop(self.steps, one)
+        self.memory.loop(self.steps, one)
         return [*(self.builder.load(slot) for slot in slots), *ys]
 
-    def _while(self, params: Any, values: list[Any]) -> list[Any]:
+    def _while(self, params: Any, values: list[Any], kept: set[int]) -> list[Any]:
+        """A loop; what it carries lies where it began, unless that is a home to be `kept`."""
         first, second = params["cond_nconsts"], params["body_nconsts"]
         test, body = params["cond_jaxpr"], params["body_jaxpr"]
         outside, fixed, start = values[:first], values[first : first + second], values[first + second :]
         masks = [v.aval.dtype == np.bool_ for v in body.jaxpr.outvars]
         places: list[Any] = []
+        kept = kept | homes(*outside, *fixed)
         for value in start:
-            if isinstance(value, _Block):
-                block = self._new(value.length)
-                self._copy(value, block.pointer)
-                places.append(block)
+            if isinstance(value, Block):
+                value = self.memory.moved(value) if value.home in kept else value
+                kept.add(value.home)
+                places.append(value)
             else:
                 places.append(self._slot())
                 self.builder.store(self.math.number(value), places[-1])
@@ -226,7 +204,7 @@ class Writer:
         def now() -> list[Any]:
             loaded = []
             for place, mask in zip(places, masks, strict=True):
-                value = place if isinstance(place, _Block) else self.builder.load(place)
+                value = place if isinstance(place, Block) else self.builder.load(place)
                 loaded.append(self.math.truth(value) if mask else value)
             return loaded
 
@@ -243,11 +221,10 @@ class Writer:
         self.builder.position_at_end(inside)
         self.math.forget()
         results = self.evaluate(body.jaxpr, [self.math.constant(c) for c in body.consts], [*fixed, *now()])
-        for place, value in zip(places, results, strict=True):
-            if isinstance(place, _Block):
-                self._copy(value, place.pointer)
-            else:
-                self.builder.store(self.math.number(value), place)
+        long = [i for i, place in enumerate(places) if isinstance(place, Block)]
+        self.memory.assign([places[i] for i in long], [results[i] for i in long])
+        for i in set(range(len(places))) - set(long):
+            self.builder.store(self.math.number(results[i]), places[i])
         self.builder.branch(head)
         self.builder.position_at_end(after)
         self.math.forget()

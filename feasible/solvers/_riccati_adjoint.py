@@ -68,8 +68,8 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
             P[i][i] = P[i][i] + scaled[i]
         p = [a - b for a, b in zip(p, vx, strict=True)]
         lam = [a + b for a, b in zip(lam, pull, strict=False)] + lam[4:]
-        _, J, H, _, slope = kernel.assemble([*x, *u], lam, barrier, mu)
-        H = la.madd(H, la.symmetric(J, la.matmul(P, J)))
+        _, J, H, _, end, _, slope = kernel.assemble([*x, *u], lam, barrier, mu)
+        H = la.madd(H, la.symmetric(J, la.matmul(la.madd(P, end), J)))
         h = la.apply(la.transpose(J), p)
         for i, r in enumerate(data.effort):
             H[S + i][S + i] = la.add(H[S + i][S + i], r)

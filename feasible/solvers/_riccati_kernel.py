@@ -69,12 +69,21 @@ class Gains(NamedTuple):
 
 
 class Assembled(NamedTuple):
-    """Of a step: where it ends, Jacobian, Hessian, gradient of the barrier problem, gradient of the Lagrangian."""
+    """What a step adds to the recursion.
+
+    Attributes:
+        at: where it ends. J: its Jacobian.
+        H: Hessian and h: gradient of the barrier problem by the state and control at its start.
+        end, pull: Hessian and gradient by the state at its end, which go through J together with the cost to go.
+        slope: gradient of the Lagrangian.
+    """
 
     at: Vector
     J: Matrix
     H: Matrix
     h: Vector
+    end: Matrix
+    pull: Vector
     slope: Vector
 
 
@@ -150,21 +159,27 @@ class Kernel:
         H: Matrix = [[None] * size for _ in range(size)]
         h: Vector = [None] * size
         slope: Vector = [None] * size
+        end: Matrix = [[None] * S for _ in range(S)]
+        pull: Vector = [None] * S
         for f, signals, sides, part in self.parts(barrier):
             inside, move = (at, J) if f == 1.0 else stage.flows[f].first(z)
             M, y, price = condense(signals, sides, [*inside, *z[S:]], part, mu)
+            if f == 1.0:
+                end, pull = [row[:S] for row in M[:S]], y[:S]
+                M = [[m if i >= S or j >= S else None for j, m in enumerate(row)] for i, row in enumerate(M)]
+                y = [*[None] * S, *y[S:]]
+                costate = la.plus(costate, price[:S])
+                price = [*[None] * S, *price[S:]]
             chain = [*move, *unit[S:]]
             H = la.congruence(H, M, chain)
             h = la.plus(h, la.apply(la.transpose(chain), y))
             slope = la.plus(slope, la.apply(la.transpose(chain), price))
-            if f == 1.0:
-                costate = la.plus(costate, price[:S])
-            elif (bend := stage.flows[f].second(z, price[:S])) is not None:
+            if f != 1.0 and (bend := stage.flows[f].second(z, price[:S])) is not None:
                 H = la.madd(H, bend)
         if (bend := stage.flows[1.0].second(z, costate)) is not None:
             H = la.madd(H, bend)
-        slope = la.plus(slope, la.apply(la.transpose(J), lam))
-        return Assembled(at, J, H, h, slope)
+        slope = la.plus(slope, la.apply(la.transpose(J), costate))
+        return Assembled(at, J, H, h, end, pull, slope)
 
     def eliminate(self, H: Matrix, h: Vector) -> tuple[Matrix, Vector, Array, Vector, Vector]:
         """K, k, smallest pivot of Huu, and the triangle of P and p of the state at the start of the step."""
@@ -189,10 +204,11 @@ class Kernel:
                 P[i][i] = P[i][i] + scaled[i]
             p = [a + b for a, b in zip(p, pull, strict=False)] + p[4:]
             lam = [a + b for a, b in zip(lam, pull, strict=False)] + lam[4:]
-            at, J, H, h, slope = self.assemble([*x, *u], lam, barrier, mu)
+            at, J, H, h, end, push, slope = self.assemble([*x, *u], lam, barrier, mu)
             c = [a - b for a, b in zip(at, following, strict=True)]
-            PJ, pc = la.matmul(P, J), la.plus(p, la.apply(P, c))
-            H, h = la.madd(H, la.symmetric(J, PJ)), la.plus(h, la.apply(la.transpose(J), pc))
+            pc = la.plus(la.plus(p, la.apply(P, c)), push)
+            H = la.madd(H, la.symmetric(J, la.matmul(la.madd(P, end), J)))
+            h = la.plus(h, la.apply(la.transpose(J), pc))
             for i, r in enumerate(data.effort):
                 H[S + i][S + i] = la.add(H[S + i][S + i], r)
                 h[S + i] = la.add(h[S + i], r * u[i])
@@ -240,16 +256,11 @@ class Kernel:
             z = [*x, *u]
             du = la.plus(la.apply(law.K, dx), law.k)
             dz = [*dx, *du]
-            at, J = stage.flows[1.0].first(z)
-            ahead = la.apply(J, dz)
+            at, ahead = stage.flows[1.0].along(z, dz)
             steps = []
             for f, signals, sides, part in self.parts(barrier):
-                inside, shifted = at, ahead
-                if f != 1.0:
-                    inside, move = stage.flows[f].first(z)
-                    shifted = la.apply(move, dz)
-                values, gradients = signals.first([*inside, *u])
-                slopes = la.apply(gradients, [*shifted, *du])
+                inside, shifted = (at, ahead) if f == 1.0 else stage.flows[f].along(z, dz)
+                values, slopes = signals.along([*inside, *u], [*shifted, *du])
                 moved, scores = recover(values, slopes, sides, part, mu, self.penalty, scores)
                 steps.append(moved)
             ahead = la.plus(ahead, law.c)
@@ -263,8 +274,7 @@ class Kernel:
         scores = Scores(zero, zero, zero)
         entry = Barrier([], [], [], [])
         if stage.entry.rows:
-            values, gradients = stage.entry.first(entered(it))
-            slopes = la.apply(gradients, [*dx0, *(zero for _ in it.u)])
+            values, slopes = stage.entry.along(entered(it), [*dx0, *(zero for _ in it.u)])
             entry, scores = recover(values, slopes, self.entry_sides, it.entry, mu, self.penalty, scores)
         inputs = previous(it), it.x, it.u, data.target, data.weight, it.inner, gains
         (_, scores), (dx, du, inner) = la.scan(step, (dx0, scores), inputs)

@@ -20,6 +20,7 @@ import numpy as np
 
 from feasible._arrays import Array
 from feasible._problem import Problem, Row
+from feasible.solvers._curvature import hessian, jacobian, tangent
 from feasible.solvers._riccati_algebra import Matrix, Vector, from_triangle
 from feasible.solvers._traced import Traced
 
@@ -78,37 +79,6 @@ class Structured:
         return all(p is None for p in self.pattern)
 
 
-def _jacobian(function: Function) -> Function:
-    """Values, then the derivatives of all of them by the first input, by the second, ..."""
-
-    def both(z: list[Array]) -> list[Array]:
-        out = list(function(z))
-        for i in range(len(z)):
-            out += jax.jvp(lambda t, i=i: list(function([*z[:i], t, *z[i + 1 :]])), (z[i],), (jnp.ones_like(z[i]),))[1]
-        return out
-
-    return both
-
-
-def _hessian(function: Callable[[list[Array], list[Array]], Array], size: int) -> Function:
-    """Upper triangle of the second derivatives by the first `size` inputs; the others are coefficients."""
-
-    def second(inputs: list[Array]) -> list[Array]:
-        z, rest = inputs[:size], inputs[size:]
-
-        def slope(z: list[Array]) -> list[Array]:
-            value, pullback = jax.vjp(lambda z: function(z, rest), z)
-            return pullback(jnp.ones_like(value))[0]
-
-        out = []
-        for i in range(size):
-            column = jax.jvp(lambda t, i=i: slope([*z[:i], t, *z[i + 1 :]]), (z[i],), (jnp.ones_like(z[i]),))[1]
-            out += column[i:]
-        return out
-
-    return second
-
-
 class Flow:
     """The state at a fraction of a step, over the state and control at its start.
 
@@ -129,11 +99,12 @@ class Flow:
             at = _components(stage.vehicle.step(x, u, fraction * stage.dt))
             return [a / t for a, t in zip(at, stage.typical, strict=False)]
 
-        self.value = move
-        self._first = Structured(_jacobian(move), size, stage.dtype)
+        self.value = Structured(move, size, stage.dtype)
+        self._first = Structured(jacobian(move), size, stage.dtype)
+        self._along = Structured(tangent(move, size), 2 * size, stage.dtype)
         self._priced = tuple(priced)
         self._second = Structured(
-            _hessian(lambda z, costate: sum(move(z)[i] * c for i, c in zip(self._priced, costate, strict=True)), size),
+            hessian(lambda z, costate: sum(move(z)[i] * c for i, c in zip(self._priced, costate, strict=True)), size),
             size + len(self._priced),
             stage.dtype,
         )
@@ -141,6 +112,21 @@ class Flow:
     def first(self, z: list[Array]) -> tuple[Vector, Matrix]:
         """The state `(S)` and its Jacobian `(S, S + C)`."""
         return _split(self._first(z), self._stage.S, len(z))
+
+    def constant_rows(self, states: Sequence[int]) -> np.ndarray | None:
+        """Of some components where they are affine: `(components, 1 + S + C)` value at 0 and derivatives; else None."""
+        size = self._stage.S + self._stage.C
+        _, J = _split(self._first.pattern, self._stage.S, size)
+        rows = [J[i] for i in states]
+        if any(e is ... for row in rows for e in row):
+            return None
+        with jax.enable_x64(self._stage.dtype.itemsize == 8):
+            at = self.value([jnp.zeros((), self._stage.dtype)] * size)
+        return np.array([[float(at[i]), *(e or 0.0 for e in row)] for i, row in zip(states, rows, strict=True)])
+
+    def along(self, z: list[Array], dz: list[Array]) -> tuple[Vector, Vector]:
+        """The state `(S)` and its derivative along a direction."""
+        return _halves(self._along([*z, *dz]))
 
     def second(self, z: list[Array], costate: Vector) -> Matrix | None:
         """Second derivatives `(S + C, S + C)` of costate · state; None where the flow is affine."""
@@ -163,10 +149,11 @@ class Signals:
                 problem.limits[problem.rows[r].limit].signal(motion, stage.vehicle) / stage.scale[r] for r in self.rows
             ]
 
-        self.value = read
-        self._first = Structured(_jacobian(read), size, stage.dtype)
+        self.value = Structured(read, size, stage.dtype)
+        self._first = Structured(jacobian(read), size, stage.dtype)
+        self._along = Structured(tangent(read, size), 2 * size, stage.dtype)
         self._second = Structured(
-            _hessian(lambda z, price: sum(a * b for a, b in zip(read(z), price, strict=True)), size),
+            hessian(lambda z, price: sum(a * b for a, b in zip(read(z), price, strict=True)), size),
             size + len(self.rows),
             stage.dtype,
         )
@@ -174,6 +161,18 @@ class Signals:
     def first(self, z: list[Array]) -> tuple[Vector, Matrix]:
         """Values `(R,)` and gradients `(R, S + C)`."""
         return _split(self._first(z), len(self.rows), len(z))
+
+    def along(self, z: list[Array], dz: list[Array]) -> tuple[Vector, Vector]:
+        """Values `(R,)` and their derivatives along a direction."""
+        return _halves(self._along([*z, *dz]))
+
+    def constant_gradient(self, r: int) -> list[float] | None:
+        """The gradient of a row that is affine in the state and reads no control, `(S,)`; else None."""
+        _, gradients = _split(self._first.pattern, len(self.rows), self._size)
+        row = gradients[self.rows.index(r)]
+        if any(e is ... for e in row) or any(row[self._states :]):
+            return None
+        return [e or 0.0 for e in row[: self._states]]
 
     @property
     def states_read(self) -> list[int]:
@@ -210,9 +209,36 @@ class Stage:
             if not row.first_step_only:
                 by_fraction.setdefault(row.fraction, []).append(r)
         self.signals = {f: Signals(self, rows) for f, rows in sorted(by_fraction.items())}
-        self.flows = {f: Flow(self, f, s.states_read) for f, s in self.signals.items()}
-        self.flows[1.0] = Flow(self, 1.0, range(self.S))
+        ends = {f: Flow(self, f, range(self.S)) for f in (0.0, 1.0)}
+        self.flows = {f: ends.get(f) or Flow(self, f, s.states_read) for f, s in self.signals.items()} | {
+            1.0: ends[1.0]
+        }
+        for f in [f for f in self.signals if 0.0 < f < 1.0]:
+            kept = [
+                r
+                for r in self.signals[f].rows
+                if not self._implied(r, self.signals[f], (ends[0.0], self.flows[f], ends[1.0]))
+            ]
+            if not kept:
+                del self.signals[f], self.flows[f]
+            elif len(kept) < len(self.signals[f].rows):
+                self.signals[f] = Signals(self, kept)
         self.entry = Signals(self, [r for r, row in enumerate(problem.rows) if row.first_step_only])
+
+    def _implied(self, r: int, signals: Signals, flows: Sequence[Flow]) -> bool:
+        """Whether a row inside a step holds where its limit holds at the start and the end: is it linear in time?
+
+        Told by derivatives that are constant: of the row by the state, and of the state by where the step starts.
+        """
+        row = signals.constant_gradient(r)
+        if row is None:
+            return False
+        states = [i for i, g in enumerate(row) if g]
+        before, inside, after = (flow.constant_rows(states) for flow in flows)
+        if before is None or inside is None or after is None:
+            return False
+        f = self.problem.rows[r].fraction
+        return np.allclose(inside, (1.0 - f) * before + f * after, rtol=1e-12, atol=1e-12)
 
     def physical(self, z: list[Array]) -> tuple[Components, Components]:
         """States and controls in their units, from a list in units of `typical`."""
@@ -238,3 +264,8 @@ class Stage:
 def _split(flat: Vector, outputs: int, inputs: int) -> tuple[Vector, Matrix]:
     values, columns = flat[:outputs], flat[outputs:]
     return values, [[columns[i * outputs + o] for i in range(inputs)] for o in range(outputs)]
+
+
+def _halves(flat: Vector) -> tuple[Vector, Vector]:
+    half = len(flat) // 2
+    return flat[:half], flat[half:]

@@ -96,28 +96,25 @@ class Riccati:
         kernel, engine = self.compiled(problem, elastic, "solve", _run)
         count, steps = len(states), controls.shape[-2]
         known = np.isfinite(problem.initial_state)
-        states = np.array(states, dtype=float)
+        states, controls = np.array(states, dtype=float), np.array(controls, dtype=float)
         states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
-        solution = Solution(
-            states.copy(),
-            np.array(controls, dtype=float),
-            np.zeros((count, steps, len(problem.rows))),
-            np.zeros(count, dtype=int),
-            np.zeros(count, dtype=bool),
-        )
+        multipliers = np.zeros((count, len(problem.rows), steps))
+        iterations, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
+        start = states.copy(), controls.copy()
         pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
         for options in self.attempts[:attempts]:
             if pending.size:
                 if np.dtype(self.dtype) == np.float32:
                     options = options._replace(**{name: getattr(SINGLE, name) for name in _ACCURACY})
-                it, data = pack(kernel, problem.select(pending), states[pending], controls[pending])
+                some = slice(None) if len(pending) == count else pending  # a slice copies nothing
+                it, data = pack(kernel, problem.select(some), start[0][some], start[1][some])
                 state = engine((it, data, numbers(options, len(pending))))
-                solution.states[pending], solution.controls[pending] = unpack(kernel, state)
-                solution.multipliers[pending] = prices(kernel, state.it.inner.z, state.it.entry.z)
-                solution.iterations[pending] += np.asarray(state.count).astype(int)
-                solution.converged[pending] = np.asarray(state.solved) > 0
-                pending = pending[~solution.converged[pending]]
-        return solution
+                states[some], controls[some] = unpack(kernel, state)
+                multipliers[some] = np.moveaxis(prices(kernel, state.it.inner.z, state.it.entry.z), -1, 1)
+                iterations[some] += np.asarray(state.count).astype(int)
+                converged[some] = np.asarray(state.solved) > 0
+                pending = pending[~converged[pending]]
+        return Solution(states, controls, np.moveaxis(multipliers, 1, -1), iterations, converged)
 
     def compiled(self, problem: Problem, elastic: bool, name: str, run: Run) -> tuple[Kernel, Engine]:
         """The kernel of a problem's structure, and a program on it; kept for the next call.

@@ -1,0 +1,156 @@
+"""Blocks of vectors in memory: what the arrays over the horizon are in the programs of `_lanes`.
+
+A block that nobody reads any more may be written over, so a loop carries its arrays in the place where they began. The
+choice between the old and the new iterate, the last thing such a loop does, is put off until it is known where to: it
+then changes in their place the rows that moved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from feasible.solvers._lanes_math import Elementwise
+
+HORIZON = 1009  # stands for T while tracing: a length that nothing else has
+INT = ir.IntType(64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Vectors in memory, one after the other: as many as `HORIZON` in the traced length stands for.
+
+    Truth values lie there as 1 and 0 (`truth`). `home` tells which stretch of memory it is part of.
+    """
+
+    pointer: Any
+    home: int
+    length: int = HORIZON
+    truth: bool = False
+
+    @property
+    def parts(self) -> tuple[Block, ...]:
+        """The blocks that it consists of."""
+        return (self,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of two blocks, row by row, not yet made."""
+
+    which: Any
+    when_false: Block
+    when_true: Block
+
+    @property
+    def parts(self) -> tuple[Block, ...]:
+        """The blocks that it consists of."""
+        return self.when_false, self.when_true
+
+
+def homes(*values: Any) -> set[int]:
+    """Of all blocks among values."""
+    return {part.home for v in values if isinstance(v, Block | Choice) for part in v.parts}
+
+
+class Memory:
+    """Writes what is done with blocks.
+
+    Args:
+        builder: of the function.
+        math: its arithmetic, which forgets its values where a stretch of code ends.
+        steps: T. arena: memory of as many blocks as `blocks` tells in the end, each of T + 2 vectors.
+        align: of a vector, in bytes.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, math: Elementwise, steps: Any, arena: Any, align: int):
+        self.builder, self.math, self.steps, self._arena, self._align = builder, math, steps, arena, align
+        self.blocks, self._homes = 0, 0
+
+    def at(self, pointer: Any, offset: Any) -> Any:
+        """A place in memory."""
+        return self.builder.gep(pointer, [offset], inbounds=True)
+
+    def block(self, pointer: Any, length: int = HORIZON, truth: bool = False) -> Block:
+        """A block that is nobody else's."""
+        self._homes += 1
+        return Block(pointer, self._homes, length, truth)
+
+    def new(self, length: int = HORIZON, truth: bool = False) -> Block:
+        """A block in the arena."""
+        size = self.builder.add(self.steps, INT(2))
+        self.blocks += 1
+        return self.block(self.at(self._arena, self.builder.mul(size, INT(self.blocks - 1))), length, truth)
+
+    def read(self, pointer: Any) -> Any:
+        """The vector at a place."""
+        return self.builder.load(pointer, align=self._align)
+
+    def write(self, value: Any, pointer: Any) -> None:
+        """A vector to a place."""
+        self.builder.store(self.math.number(value), pointer, align=self._align)
+
+    def load(self, block: Block, k: Any) -> Any:
+        """The vector k of a block."""
+        value = self.read(self.at(block.pointer, k))
+        return self.math.truth(value) if block.truth else value
+
+    def length(self, traced: int) -> Any:
+        """What a traced length is at run time."""
+        if traced < HORIZON // 2:
+            return INT(traced)
+        return self.builder.add(self.steps, INT(traced - HORIZON)) if traced != HORIZON else self.steps
+
+    def loop(self, count: Any, body: Callable[[Any], None]) -> None:
+        """`body(k)` for k = 0 .. count - 1, count > 0."""
+        before = self.builder.block
+        block = self.builder.append_basic_block("loop")
+        after = self.builder.append_basic_block("after")
+        self.builder.branch(block)
+        self.builder.position_at_end(block)
+        k = self.builder.phi(INT)
+        k.add_incoming(INT(0), before)
+        self.math.forget()
+        body(k)
+        following = self.builder.add(k, INT(1))
+        k.add_incoming(following, self.builder.block)
+        self.builder.cbranch(self.builder.icmp_signed("<", following, count), block, after)
+        self.builder.position_at_end(after)
+        self.math.forget()
+
+    def put(self, value: Block | Choice, target: Any) -> None:
+        """A block, or the one that is chosen, to a place."""
+        first = value.parts[0]
+        if isinstance(value, Block) and value.pointer is target:
+            return
+
+        def one(k: Any) -> None:
+            vectors = [self.read(self.at(part.pointer, k)) for part in value.parts]
+            chosen = vectors[0] if isinstance(value, Block) else self.builder.select(value.which, *vectors[::-1])
+            self.write(chosen, self.at(target, k))
+
+        self.loop(self.length(first.length), one)
+
+    def made(self, value: Any) -> Any:
+        """A value that is a block of its own if it was not yet made."""
+        return self.moved(value) if isinstance(value, Choice) else value
+
+    def moved(self, value: Block | Choice) -> Block:
+        """A copy."""
+        block = self.new(value.parts[0].length, value.parts[0].truth)
+        self.put(value, block.pointer)
+        return block
+
+    def assign(self, targets: Sequence[Block], values: Sequence[Block | Choice]) -> None:
+        """Blocks to where they belong; one that lies where another goes is moved away first."""
+        taken = {target.home for target in targets}
+
+        def in_the_way(value: Block | Choice, target: Block) -> bool:
+            return any(part.home in taken and part.pointer is not target.pointer for part in value.parts)
+
+        pairs = [(self.moved(v) if in_the_way(v, t) else v, t) for v, t in zip(values, targets, strict=True)]
+        for value, target in pairs:
+            self.put(value, target.pointer)
