@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -28,8 +27,6 @@ import numpy as np
 from feasible.solvers import _lanes_cache
 from feasible.solvers._lanes_memory import HORIZON
 from feasible.solvers._lanes_writer import Writer
-
-_BURST = 12.0  # iterations until rows that are done make room
 
 
 class Program:
@@ -59,6 +56,7 @@ class Program:
         self.inputs = [_is_horizon(a) for a in jax.tree.leaves(blank)]
         self.outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
         self._tree = jax.tree.structure(shape)
+        self._in_place = in_place is not None
         writer = Writer(self.width, self.dtype.itemsize == 8)
         self._arena = writer.function(closed, self.inputs, self.outputs, in_place)
         self._local = threading.local()
@@ -91,13 +89,13 @@ class Program:
         np.copyto(packed, np.swapaxes(rows.reshape(groups, self.width, -1), 1, 2))
         result = _aligned(groups, self._size(self.outputs, steps), self.width, self.dtype)
 
-        workers = min(_cores(), groups)
+        workers = min(cores(), groups)
 
         def work(first: int) -> None:
             for g in range(first, groups, workers):
                 self.once(packed[g], result[g], steps)
 
-        _share(work, workers)
+        share(work, workers)
         return np.swapaxes(result, 1, 2).reshape(groups * self.width, -1)[:count]
 
     def _workspace(self, vectors: int) -> np.ndarray:
@@ -108,10 +106,14 @@ class Program:
         return held
 
     def room(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """For one group's arguments and results."""
-        sizes = self._size(self.inputs, steps), self._size(self.outputs, steps)
-        source, sink = (_aligned(1, size, self.width, self.dtype)[0] for size in sizes)
-        return source, sink
+        """For one group's arguments and results, zeros; a thread gets the same memory again."""
+        held: tuple[int, np.ndarray, np.ndarray] | None = getattr(self._local, "room", None)
+        if held is None or held[0] != steps:
+            sizes = self._size(self.inputs, steps), 0 if self._in_place else self._size(self.outputs, steps)
+            source, sink = (_aligned(1, size, self.width, self.dtype)[0] for size in sizes)
+            held = self._local.room = steps, source, sink
+        held[1][:] = 0.0
+        return held[1:]
 
     def once(self, source: np.ndarray, sink: np.ndarray, steps: int) -> None:
         """One group, from `source` to `sink`."""
@@ -134,111 +136,7 @@ class Program:
         return places
 
 
-class Stream:
-    """A compiled loop in bursts: a row that is done makes room in its lane for the next one.
-
-    Rows need unequal numbers of iterations, and a group of lanes would wait for its slowest. A row's result does not
-    depend on its neighbours, for its lane starts afresh.
-
-    Args:
-        function: of (given, state, fresh, most) to the state after at most that many iterations; a row starts anew
-            where `fresh` is positive.
-        given: what rows are about: a pytree of scalars and horizons, as for `Program`.
-        state: of the loop; such a pytree.
-        answer: of a state: a pytree of some of its leaves, wanted of rows that are done.
-        done: of a state: its leaf that is positive where a row is done.
-        dtype: float32 or float64.
-        width: rows in a vector.
-    """
-
-    def __init__(
-        self,
-        function: Callable[[Any, Any, Any, Any], Any],
-        given: Any,
-        state: Any,
-        answer: Callable[[Any], Any],
-        done: Callable[[Any], Any],
-        dtype: Any,
-        width: int | None = None,
-    ):
-        number = np.zeros(())
-        leaves, tree = jax.tree.flatten(state)
-        first = len(jax.tree.leaves(given))
-        self._program = Program(
-            lambda a: function(*a),
-            (given, state, number, number),
-            dtype,
-            width,
-            in_place=range(first, first + len(leaves)),
-        )
-        numbered = jax.tree.unflatten(tree, list(range(first, first + len(leaves))))
-        self._wanted, self._tree = jax.tree.flatten(answer(numbered))
-        self._done = done(numbered)
-
-    def __call__(self, arguments: Any) -> Any:
-        """Answers of rows, from what they are about: pytrees of arrays `(N,)` and `(N, T)`."""
-        leaves = [np.asarray(a) for a in jax.tree.leaves(arguments)]
-        run, count = self._program, len(leaves[0])
-        steps = next(a.shape[1] for a in leaves if a.ndim == 2)
-        # In memory all scalars come first, then all horizons: of what is given, of the state, and the two of the loop.
-        table = np.concatenate(
-            [a.reshape(count, -1) for a in sorted(leaves, key=lambda a: a.ndim)], axis=1, dtype=run.dtype
-        )
-        given, scalars = sum(a.ndim == 1 for a in leaves), run.inputs.count(False)
-        horizons = slice(scalars, scalars + table.shape[1] - given)
-        fresh, most = scalars - 2, scalars - 1
-        places = run.places(run.inputs, steps)
-        done, wanted = places[self._done].start, [places[i] for i in self._wanted]
-        stretches = _joined(wanted)
-        result = np.empty((count, sum(p.stop - p.start for p in wanted)), run.dtype)
-        rows = iter(range(count))
-        workers = min(_cores(), -(-count // run.width))
-
-        def work(_: int) -> None:
-            source, sink = run.room(steps)
-            source[:] = 0.0
-            source[done] = 1.0
-            source[most] = _BURST if count > workers * run.width else np.inf  # nobody waits for room
-            row = np.full(run.width, -1)
-            while True:
-                idle = np.flatnonzero(row < 0)
-                new = list(itertools.islice(rows, len(idle)))
-                lanes = idle[: len(new)]
-                row[lanes] = new
-                source[:given, lanes], source[horizons, lanes] = table[new, :given].T, table[new, given:].T
-                source[fresh, lanes] = 1.0
-                if (row < 0).all():
-                    return
-                run.once(source, sink, steps)
-                source[fresh] = 0.0
-                lanes = np.flatnonzero((source[done] > 0.0) & (row >= 0))
-                if lanes.size:
-                    for p, q in stretches:
-                        result[row[lanes], q] = source[p][:, lanes].T
-                    row[lanes] = -1
-
-        _share(work, workers)
-        ends = np.cumsum([p.stop - p.start for p in wanted])
-        parts = [result[:, end - (p.stop - p.start) : end] for p, end in zip(wanted, ends, strict=True)]
-        long = [run.inputs[i] for i in self._wanted]
-        return jax.tree.unflatten(self._tree, [a if n else a[:, 0] for a, n in zip(parts, long, strict=True)])
-
-
-def _joined(places: Sequence[slice]) -> list[tuple[slice, slice]]:
-    """Pairs of places, in as few stretches as there are, and of where they lie one after the other."""
-    joined: list[tuple[slice, slice]] = []
-    end = 0
-    for p in places:
-        first, at = p, end
-        end += p.stop - p.start
-        if joined and joined[-1][0].stop == p.start:
-            before, target = joined.pop()
-            first, at = before, target.start
-        joined.append((slice(first.start, p.stop), slice(at, end)))
-    return joined
-
-
-def _share(work: Callable[[int], None], workers: int) -> None:
+def share(work: Callable[[int], None], workers: int) -> None:
     """`work(0)` to `work(workers - 1)`, each in a thread of its own."""
     if workers == 1:
         work(0)
@@ -260,13 +158,13 @@ def _aligned(groups: int, vectors: int, width: int, dtype: np.dtype[Any]) -> np.
     return raw[start : start + size].view(dtype).reshape(groups, vectors, width)
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="feasible")
+    return ThreadPoolExecutor(cores(), thread_name_prefix="feasible")
 
 
 def _compile(text: str) -> Any:

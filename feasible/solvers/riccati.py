@@ -162,7 +162,8 @@ def _compile(structure: _Structure) -> tuple[Kernel, Engine]:
 
 
 def _lanes(run: Callable[[Any], Any], kernel: Kernel, name: str, width: int | None) -> Engine:
-    from feasible.solvers._lanes import HORIZON, Program, Stream
+    from feasible.solvers._lanes import HORIZON, Program
+    from feasible.solvers._lanes_stream import Stream
 
     horizon, number = np.zeros(HORIZON), np.zeros(())
     S, C = kernel.stage.S, kernel.stage.C
@@ -240,9 +241,11 @@ def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
     price = np.zeros((count, len(kernel.stage.problem.rows), steps))
     of_steps, of_entry = kernel.one_sided()
     for (r, sign), z in zip(of_steps, inner, strict=True):
-        price[:, r] += sign * z
-    for (r, sign), z in zip(of_entry, entry, strict=True):
-        price[:, r, 0] += sign * z
+        (np.add if sign > 0 else np.subtract)(price[:, r], z, out=price[:, r])
+    if of_entry:
+        first = price[:, :, 0]
+        for (r, sign), z in zip(of_entry, entry, strict=True):
+            first[:, r] += sign * z
     return np.moveaxis(price, 1, -1)
 
 
