@@ -1,24 +1,28 @@
 """Adversarial input through the projector: nothing may crash, be not finite, or claim what an audit denies.
 
-    python benchmarks/adversarial.py [--rows 1000000] [--single 10000] [--thorough 20000] [--state FILE] [--out FILE]
+    python benchmarks/adversarial.py [--rows 1000000] [--single 10000] [--thorough 20000] [--jobs 2]
+                                     [--state FILE] [--out FILE]
 
 Three paths: `batch`, a `Projector` called with many modes at a time; `single`, one call per row, some with a deadline
 of 0 and some warm started from the row before; `thorough`, `feasible.project`. Rows are drawn chunk by chunk from the
 path's name and the chunk's number, so a run that was stopped goes on where it was: every finished chunk is a line of
-the state file. The audit below is this file's own: closed forms of the bicycle between samples, limits written out.
+the state file. With `--jobs` as many processes work, each on a core of its own. The
+audit below is this file's own: closed forms of the bicycle between samples, limits written out.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import copy
+import functools
 import json
 import math
+import multiprocessing
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -31,89 +35,15 @@ import feasible
 from feasible import Status
 
 ROOT = Path(__file__).resolve().parents[1]
-T, DT = 50, 0.1
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.adversaries import CHUNK, DT, T, draw
+
 PRESETS = ("physical", "nuplan_comfort")
-CHUNK = {"batch": 2000, "single": 200, "thorough": 200}
+AT_ONCE = 32  # rows that are audited together: what they need fits into the processor's cache
 FEASIBLE, MEASURE, RESIDUAL = 1e-2, 2e-3, 1e-5  # promised excess; agreement of two measurements of it; of dynamics
 SANE = 100.0  # m/s, m/s², 1/m: beyond, states are not driven, and what is measured of them depends on how
 SPIN = 10.0  # rad/s, likewise
-
-
-def kinds() -> dict[str, Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]]:
-    """Per name, a draw of positions `(T, 2)` and an initial state `(6,)`, NaN where free."""
-    t = DT * np.arange(1, T + 1)
-    free = np.full(6, np.nan)
-
-    def drive(rng: np.random.Generator) -> np.ndarray:
-        v, yaw, bend = rng.uniform(0.5, 30), rng.uniform(-4, 4), rng.normal(0, 0.02)
-        angle = yaw + bend * v * t
-        path = np.stack([np.cumsum(v * DT * np.cos(angle)), np.cumsum(v * DT * np.sin(angle))], -1)
-        return path + rng.normal(0, 0.1, (T, 2)) * rng.choice([0.0, 0.1, 1.0])
-
-    def now(rng: np.random.Generator) -> np.ndarray:
-        return np.array([0, 0, rng.uniform(-4, 4), rng.uniform(-5, 40), rng.normal(0, 3), rng.normal(0, 0.1)])
-
-    def walk(rng):
-        return rng.normal(0, 10 ** rng.uniform(-3, 2), (T, 2)).cumsum(0), free
-
-    def teleport(rng):
-        at = rng.integers(1, T, rng.integers(1, 5))
-        jumps = np.zeros((T, 2))
-        jumps[at] = rng.normal(0, 10 ** rng.uniform(0, 7), (len(at), 2))
-        return drive(rng) + jumps.cumsum(0), free
-
-    def holes(rng):
-        values = drive(rng)
-        bad = rng.random((T, 2)) < rng.choice([0.02, 0.3, 0.9, 0.99, 1.0])
-        values[bad] = rng.choice([np.nan, np.inf, -np.inf], int(bad.sum()))
-        state = now(rng)
-        state[rng.random(6) < rng.choice([0.0, 0.3, 1.0])] = rng.choice([np.nan, np.inf])
-        return values, state
-
-    def huge(rng):
-        return drive(rng) + rng.normal(0, 1, 2) * 10 ** rng.uniform(3, 300), free
-
-    def stretched(rng):
-        return drive(rng) * 10 ** rng.uniform(-300, 300), rng.choice([now(rng), free])
-
-    def contradictory(rng):
-        state = now(rng) * rng.choice([1, 1, -1, 10, 1e3, 1e8], 6)
-        state[:2] += rng.normal(0, 10 ** rng.uniform(-1, 8), 2)
-        return drive(rng), state
-
-    def short(rng):
-        values = drive(rng)
-        return (values[:1] if rng.random() < 0.5 else values[rng.integers(0, 2, T)]) + np.zeros((T, 2)), now(rng)
-
-    def backwards(rng):
-        values = drive(rng)[::-1]
-        state = now(rng)
-        state[:2] = values[0] + rng.normal(0, 1, 2)
-        return values.copy(), rng.choice([state, free])
-
-    def constant(rng):
-        return np.full((T, 2), rng.normal(0, 10 ** rng.uniform(-6, 9))), rng.choice([free, 0 * free])
-
-    def zigzag(rng):
-        side = np.where(np.arange(T) % rng.integers(2, 6), 1.0, -1.0)[:, None]
-        return drive(rng) + side * rng.normal(0, 10 ** rng.uniform(-2, 2), 2), free
-
-    def outside(rng):
-        state = now(rng) * [1, 1, 1, 3, 5, 10]
-        return drive(rng), state
-
-    return {f.__name__: f for f in (walk, teleport, holes, huge, stretched, contradictory, short, backwards)} | {
-        f.__name__: f for f in (constant, zigzag, outside)
-    }
-
-
-def draw(path: str, chunk: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions `(N, T, 2)`, initial states `(N, 6)` and kinds `(N,)` of a chunk."""
-    rng = np.random.default_rng([0, *path.encode(), chunk])
-    table = kinds()
-    names = rng.choice(list(table), CHUNK[path])
-    rows = [table[name](rng) for name in names]
-    return np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows]), names
 
 
 def audit(states: np.ndarray, controls: np.ndarray, preset: str) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +52,13 @@ def audit(states: np.ndarray, controls: np.ndarray, preset: str) -> tuple[np.nda
     Speed, acceleration and curvature are polynomials between samples, and yaw is one too; positions are integrated
     by Simpson's rule. Neither the model's step nor the library's signals and checks are used.
     """
+    parts = [_audit(states[i : i + AT_ONCE], controls[i : i + AT_ONCE], preset) for i in range(0, len(states), AT_ONCE)]
+    worst, residual = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return worst, residual
+
+
+def _audit(states: np.ndarray, controls: np.ndarray, preset: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows that fit into the cache together."""
     car = feasible.vehicles.nuplan_pacifica()
     s = np.linspace(0.0, DT, 41)
     x, y, yaw, v0, a0, k0 = (states[:, :-1, i, None] for i in range(6))
@@ -233,9 +170,21 @@ class Paths:
         return plans
 
 
-def work(paths: Paths, path: str, chunk: int) -> dict[str, object]:
+@functools.cache
+def _paths() -> Paths:
+    """Of this process."""
+    return Paths()
+
+
+def own_core(cores: multiprocessing.Queue[int]) -> None:
+    """Keeps this process on a core, so that the projector in it starts no threads beside those of the others."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cores.get()})
+
+
+def work(path: str, chunk: int) -> dict[str, object]:
     """One chunk: counts of statuses, and the rows that failed."""
-    began = time.perf_counter()
+    paths, began = _paths(), time.perf_counter()
     preset = PRESETS[chunk % len(PRESETS)]
     values, initial, names = draw(path, chunk)
     statuses: Counter[str] = Counter()
@@ -291,6 +240,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--single", type=int, default=10_000)
     parser.add_argument("--thorough", type=int, default=20_000)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--state", type=Path, default=ROOT / "benchmarks" / "results" / "adversarial.jsonl")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "adversarial.json")
     args = parser.parse_args()
@@ -299,16 +249,24 @@ def main() -> int:
     lines = [json.loads(text) for text in args.state.read_text().splitlines()] if args.state.exists() else []
     done = {(line["path"], line["chunk"]) for line in lines}
     todo = [(p, c) for p, n in wanted.items() for c in range(-(-n // CHUNK[p])) if (p, c) not in done]
-    paths = Paths()
-    with args.state.open("a") as file, tqdm(total=sum(CHUNK[p] for p, _ in todo), unit="row", mininterval=5) as bar:
-        for path, chunk in todo:
-            line = work(paths, path, chunk)
+    spawn = multiprocessing.get_context("spawn")
+    cores = spawn.Queue()
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    for job in range(args.jobs):
+        cores.put(usable[job % len(usable)])
+    with (
+        args.state.open("a") as file,
+        tqdm(total=sum(CHUNK[p] for p, _ in todo), unit="row", mininterval=5) as bar,
+        concurrent.futures.ProcessPoolExecutor(args.jobs, spawn, own_core, (cores,)) as pool,
+    ):
+        for future in concurrent.futures.as_completed([pool.submit(work, path, chunk) for path, chunk in todo]):
+            line = future.result()
             lines.append(line)
             file.write(json.dumps(line) + "\n")
             file.flush()
             bar.update(line["rows"])
             if line["failures"]:
-                bar.write(f"{path} {chunk} {line['preset']}: {line['failures'][:5]}")
+                bar.write(f"{line['path']} {line['chunk']} {line['preset']}: {line['failures'][:5]}")
     result = summary(lines)
     args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps({p: {k: v for k, v in r.items() if k != "by_kind"} for p, r in result.items()}, indent=2))

@@ -10,26 +10,26 @@ to -d and from -d to 0, and n is the least that keeps D <= d. Where even releasi
 overshoot into reverse, D is negative and the car comes back to a stop. Limits on acceleration and jerk themselves
 bound d and the jerks; they may differ between onset and release.
 
-Curvature stays as it is, so lateral acceleration falls with the speed. Where that breaks a limit, because the car
-is still speeding up in a bend or has no grip left to brake with, it is unwound to 0 meanwhile. From the pairs (d, j)
-and times of unwinding below, gentlest changes of course and strongest braking first, the first that keeps every limit
-is taken. Where none does, the same profiles are driven once more with the curvature rate of each step steered to
-keep the limits within that step, as close as possible to the one that was wanted (`steer`): a line search along the
-one control that speed and acceleration do not depend on. Where that fails too, no profile within the bounds on jerk
-may end at rest at all, so the pairs are tried as they are; and the least bad of all is taken.
+Curvature stays as it is, so lateral acceleration falls with the speed. From the pairs (d, j) below, strongest first,
+the first under which every limit is kept is taken: of a state inside the limits that means no excess at all; of one
+outside that no excess ever rises above its least so far, and that none is left at the end. Where that breaks a limit,
+because the car is still speeding up in a bend or has no grip left to brake with, the same profiles are driven with
+the curvature rate of each step steered (`_steering`): as close as possible to none, then to one that drives straight
+soon. Where that fails too, no profile within the bounds on jerk may end at rest at all, so the pairs are tried as
+they are. Where none succeeds, the one whose excesses rise the least, and are soonest gone, is taken.
 
 The functions of `xp` are written for scalars of any array namespace: the inference programs trace them too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
+from feasible._steering import allowances, charge, excesses, steer
 
 # Deceleration [m/s²] and jerk [m/s³], from an emergency stop to what a car at the limit of its grip has left; last,
 # for a car that brakes hard and is about to stand: the soonest release that the limits allow; negative, one that
@@ -41,6 +41,7 @@ STRENGTHS = (
     (5.0, 8.0),
     (4.0, 8.0),
     (4.0, 4.0),
+    (3.0, 40.0),
     (3.0, 4.0),
     (3.0, 2.0),
     (2.0, 4.0),
@@ -51,13 +52,10 @@ STRENGTHS = (
     (0.1, 1e3),
     (1.0, -1e3),
 )
-UNWIND = (0.0, 3.0, 1.5, 0.8, 0.4)  # s in which curvature goes to 0; 0 for never
-STEERED = (0.0, 1.5)  # the same, of the profiles that are steered
+WANTED = (0.0, 1.0, 0.2)  # s: time constant with which curvature should go to 0 where it is steered; 0 for never
 KEPT = 1e-6  # normalised excess that counts as none: rounding
-_SLACK = 1e-3  # normalised room that steering leaves, because it looks at three points of a step
-_REACH = 1.0  # 1/(m s): largest curvature rate that is tried
-_GOLDEN, _HALVINGS = 21, 10  # evaluations to find the rate with the most room, and the nearest with enough
-_SECTION = (5**0.5 - 1) / 2
+RISES = 10.0  # what a rise of an excess counts beside what is left of it at the end
+POINTS = 11  # of a step, where it is measured
 _FREE = 1e6
 
 
@@ -147,121 +145,60 @@ def jerk(xp: Namespace, profile: Stop, k: Array) -> Array:
     return first + onset + xp.where((k >= held) & (k < held + profile.r), profile.release, 0.0)
 
 
-def unwinding(xp: Namespace, curvature: Array, time: Array, k: Array, dt: float) -> Array:
-    """The curvature rate of step k that brings the curvature to 0 in a time; 0 where that is 0."""
-    steps = _ceil(xp, time / dt)
-    return xp.where(k < steps, -curvature / (xp.maximum(steps, 1.0) * dt), 0.0)
+def straightening(xp: Namespace, curvature: Array, time: Array, dt: float) -> Array:
+    """The curvature rate that brings a curvature towards 0 with a time constant; 0 where that is 0."""
+    return xp.where(time > 0.0, -curvature / xp.maximum(time, dt), 0.0)
 
 
 def _ceil(xp: Namespace, value: Array) -> Array:
     return -xp.floor(1e-9 - value)
 
 
-class _Search(NamedTuple):
-    """A golden section on [low, high] with inner points a and b, then halvings of [near, far]."""
+class Candidate(NamedTuple):
+    """A strength, whether it regards the limits on jerk, and the steering: whether, and how soon to drive straight."""
 
-    count: Array
-    held: Array  # 1 if what is wanted has room enough
-    low: Array
-    high: Array
-    a: Array
-    at_a: Array
-    b: Array
-    at_b: Array
-    near: Array
-    far: Array
+    deceleration: float
+    jerk: float
+    careful: float
+    steered: float
+    time: float
 
 
-def steer(
-    xp: Namespace, loop: Callable[..., Any], margin: Callable[[Array], Array], wanted: Array, needed: Array
-) -> Array:
-    """The curvature rate nearest to a wanted one that leaves room; where none does, the one that leaves the most.
-
-    Args:
-        xp: namespace.
-        loop: `(condition, body, carry) -> carry`, such as `jax.lax.while_loop`.
-        margin: largest normalised excess of the step as a function of the rate; convex, nearly.
-        wanted: rates.
-        needed: positive where steering is called for at all.
-    """
-    zero = xp.zeros_like(wanted)
-    low, high = zero - _REACH, zero + _REACH
-    a, b = high - _SECTION * (high - low), low + _SECTION * (high - low)
-    held = xp.where(needed > 0.0, zero, zero + 1.0)
-    first = _Search(zero, held, low, high, a, zero + 1e30, b, zero + 1e30, zero, zero + 1.0)
-
-    def best(s: _Search) -> Array:
-        return xp.where(s.at_a < s.at_b, s.a, s.b)
-
-    def unfinished(s: _Search) -> Array:
-        return xp.any((s.held <= 0.0) & (s.count < 1.0 + _GOLDEN + _HALVINGS))
-
-    def body(s: _Search) -> _Search:
-        late = s.count > _GOLDEN
-        shrink, left = (s.count > 2.0) & ~late, s.at_a < s.at_b
-        to_a, to_b = shrink & left, shrink & ~left
-        high, low = xp.where(to_a, s.b, s.high), xp.where(to_b, s.a, s.low)
-        a = xp.where(to_a, high - _SECTION * (high - low), xp.where(to_b, s.b, s.a))
-        b = xp.where(to_b, low + _SECTION * (high - low), xp.where(to_a, s.a, s.b))
-        new_a, new_b, middle = to_a | (s.count == 1.0), to_b | (s.count == 2.0), 0.5 * (s.near + s.far)
-        point = xp.where(new_a, a, xp.where(new_b, b, wanted + middle * (best(s) - wanted)))
-        value = margin(xp.where(s.count == 0.0, wanted, point))
-        enough = value <= -_SLACK
-        return _Search(
-            s.count + 1.0,
-            xp.where((s.count == 0.0) & enough, 1.0, s.held),
-            low,
-            high,
-            a,
-            xp.where(new_a, value, xp.where(to_b, s.at_b, s.at_a)),
-            b,
-            xp.where(new_b, value, xp.where(to_a, s.at_a, s.at_b)),
-            xp.where(late & ~enough, middle, s.near),
-            xp.where(late & enough, middle, s.far),
-        )
-
-    s = loop(unfinished, body, first)
-    share = xp.where(xp.minimum(s.at_a, s.at_b) <= -_SLACK, s.far, 1.0)
-    return xp.where(s.held > 0.0, wanted, wanted + share * (best(s) - wanted))
+FAMILY = tuple(
+    Candidate(*strength, careful, steered, time)
+    for careful, steered, times in ((1.0, 0.0, (0.0,)), (1.0, 1.0, WANTED), (0.0, 1.0, (0.0,)))
+    for time in times
+    for strength in STRENGTHS
+)
 
 
-def excess_within(xp: Namespace, problem: Problem, x: Any, u: Any) -> Array:
-    """Largest normalised excess in a step from `x` under `u`, but for what its first state alone decides."""
-    vehicle, worst = problem.vehicle, -1.0
-    for row in problem.rows:
-        if not row.first_step_only:
-            at = x if row.fraction == 0.0 else vehicle.step(x, u, row.fraction * problem.dt)
-            worst = xp.maximum(worst, problem.limits[row.limit].margin(vehicle.motion_of(at, u), vehicle))
-    return worst
+def brake(problem: Problem, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """States `(N, T + 1, 6)` and controls `(N, T, 2)` of the fallback from states `(N, 6)`, all finite."""
+    count, kinds = len(STRENGTHS), range(0, len(FAMILY), len(STRENGTHS))
+    controls = np.zeros((len(states), problem.target.shape[-2], len(problem.vehicle.CONTROLS)))
+    best = np.full(len(states), np.inf)
+    for start in kinds:
+        rows = np.flatnonzero(best > 0.0)
+        if not rows.size:
+            break
+        first = np.repeat(states[rows], count, axis=0)
+        found = _controls(problem, first, np.tile(np.array(FAMILY[start : start + count]).T, len(rows)))
+        score = _score(problem, problem.vehicle.rollout(first, found, problem.dt), found).reshape(-1, count)
+        choice = score.argmin(1)
+        lower = score.min(1) < best[rows]
+        best[rows[lower]] = score.min(1)[lower]
+        controls[rows[lower]] = found.reshape(len(rows), count, *found.shape[1:])[lower, choice[lower]]
+    return problem.vehicle.rollout(states, controls, problem.dt), controls
 
 
-def brake(problem: Problem, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """States `(T + 1, 6)` and controls `(T, 2)` of the fallback from one row's state `(6,)`, all finite."""
-    controls, score = _family(problem, state, UNWIND)
-    if not (score <= KEPT).any():
-        parts = [(controls, score), _family(problem, state, (0.0,), bounds=Bounds())]
-        outside = problem.excess(np.stack([state, state]), np.zeros((1, controls.shape[-1]))).max() > KEPT
-        if not outside:  # steering takes seconds in Python, and no way of driving mends what the first state breaks
-            parts.append(_family(problem, state, STEERED, steered=True))
-        controls, score = (np.concatenate(values) for values in zip(*parts, strict=True))
-    best = int(np.argmax(score <= KEPT)) if (score <= KEPT).any() else int(np.argmin(score))
-    return problem.vehicle.rollout(state, controls[best], problem.dt), controls[best]
-
-
-def _family(
-    problem: Problem,
-    state: np.ndarray,
-    times: tuple[float, ...],
-    *,
-    steered: bool = False,
-    bounds: Bounds | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Controls `(N, T, 2)` of every strength and time of unwinding, and how much each exceeds the limits `(N,)`."""
-    unwind, pair = (a.reshape(-1) for a in np.meshgrid(times, np.arange(len(STRENGTHS)), indexing="ij"))
-    strength, vehicle, dt = np.asarray(STRENGTHS)[pair], problem.vehicle, problem.dt
-    profile = stop(np, state[3], state[4], strength[:, 0], strength[:, 1], dt, bounds or Bounds.of(problem))
-    x, needed = np.broadcast_to(state, (len(pair), len(state))), np.full(len(pair), float(steered))
-    controls = np.empty((len(pair), problem.target.shape[-2], len(vehicle.CONTROLS)))
+def _controls(problem: Problem, first: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Controls `(N, T, 2)` from first states `(N, 6)` of candidates, one `(5, N)` each."""
+    deceleration, hardest, careful, steered, time = candidates
+    vehicle, dt, x = problem.vehicle, problem.dt, first
+    bounds = Bounds(*(np.where(careful > 0.0, a, b) for a, b in zip(Bounds.of(problem), Bounds(), strict=True)))
+    profile = stop(np, x[:, 3], x[:, 4], deceleration, hardest, dt, bounds)
+    controls = np.empty((len(x), problem.target.shape[-2], len(vehicle.CONTROLS)))
+    least = allowances(problem, x, np.zeros((len(x), controls.shape[-1])))
 
     def loop(condition: Any, body: Any, carry: Any) -> Any:
         while condition(carry):
@@ -271,12 +208,25 @@ def _family(
     for k in range(controls.shape[1]):
         onset = jerk(np, profile, np.float64(k))
 
-        def margin(rate: np.ndarray, x: np.ndarray = x, onset: np.ndarray = onset) -> np.ndarray:
-            return excess_within(np, problem, x, np.stack([onset, rate], axis=-1))
+        def charged(rate: np.ndarray, x: np.ndarray = x, onset: np.ndarray = onset, least: Any = least) -> np.ndarray:
+            return charge(np, problem, x, np.stack([onset, rate], axis=-1), least)
 
-        wanted = unwinding(np, state[5], unwind, np.float64(k), dt)
-        controls[:, k] = np.stack([onset, steer(np, loop, margin, wanted, needed)], axis=-1)
+        wanted = straightening(np, x[:, 5], time, dt)
+        controls[:, k] = np.stack([onset, steer(np, loop, charged, wanted, steered)], axis=-1)
         x = vehicle.step(x, controls[:, k], dt)
-    states = vehicle.rollout(np.broadcast_to(state, x.shape), controls, dt)
-    over = np.maximum(excess_within(np, problem, states[:, :-1], controls), 0.0)
-    return controls, over.max(-1) + over.mean(-1)
+        least = [np.minimum(a, b) for a, b in zip(least, allowances(problem, x, controls[:, k]), strict=True)]
+    return controls
+
+
+def _score(problem: Problem, states: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """`(N,)`: 0 where no excess rises and none is left; else how much, and how much there is on average."""
+    points = np.linspace(0.0, 1.0, POINTS) * problem.dt
+    inner = [excesses(problem, problem.vehicle.step(states[:, :-1], controls, t), controls) for t in points]
+    before = allowances(problem, states[:, 0], np.zeros_like(controls[:, 0]))
+    rise, left, mean = (np.zeros(len(states)) for _ in range(3))
+    for i, first in enumerate(before):
+        excess = np.stack([values[i] for values in inner], axis=-1).reshape(len(states), -1)
+        least = np.minimum.accumulate(np.concatenate([first[:, None], excess], axis=1), axis=1)
+        rise += (excess - least[:, 1:]).max(1)
+        left, mean = left + excess[:, -1], mean + excess.mean(1)
+    return np.where(rise + left <= KEPT, 0.0, RISES * rise + left + mean)

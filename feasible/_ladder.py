@@ -136,8 +136,10 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         scatter(scattered[first : first + _AT_ONCE])
     attempt((answer.status == Status.PROJECTED) & (_between(problem, answer) > _BETWEEN), None)
     attempt(answer.status == Status.FALLBACK, _STIFFNESS[1], elastic=True)
-    for i in np.flatnonzero(answer.status >= Status.FALLBACK):
-        answer.states[i], answer.controls[i] = brake(problem.select(i), _now(problem.select(i)))
+    lost = np.flatnonzero(answer.status >= Status.FALLBACK)
+    for first in range(0, len(lost), _AT_ONCE):
+        index = lost[first : first + _AT_ONCE]
+        answer.states[index], answer.controls[index] = brake(problem, _now(problem.select(index)))
     return answer
 
 
@@ -191,11 +193,11 @@ def _scattered(start: np.ndarray, count: int) -> np.ndarray:
     return starts
 
 
-def _now(row: Problem) -> np.ndarray:
-    """The state to brake from: the given one; where it is free, the lift's pose and speed, unaccelerated, straight."""
-    state = np.nan_to_num(_start(row, _STIFFNESS[1])[0])
-    state[4:] = 0.0
-    return np.where(np.isfinite(row.initial_state), row.initial_state, state)
+def _now(problem: Problem) -> np.ndarray:
+    """`(N, S)` to brake from: what is given; where that is free, the lift's pose and speed, unaccelerated, straight."""
+    states = np.nan_to_num(_start(problem, _STIFFNESS[1])[:, 0])
+    states[:, 4:] = 0.0
+    return np.where(np.isfinite(problem.initial_state), problem.initial_state, states)
 
 
 def _repair(problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

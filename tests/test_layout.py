@@ -36,6 +36,7 @@ TIERS = {
     "_frame": 5,
     "solvers": 5,
     "_brake": 5,
+    "_steering": 5,
     "_ladder": 6,
     "_project": 6,
     "_derivative": 7,

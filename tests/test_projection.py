@@ -183,7 +183,7 @@ def test_braking_keeps_the_limits_it_can():
     target, weight = np.zeros((60, 4)), np.zeros((60, 4))
     state = np.array([0.0, 0, 0, 12.0, 0, 0.02])
     problem = Problem(VEHICLE, COMFORT, 0.1, target, weight, state, np.array([1e-7, 1e-3]))
-    states, controls = brake(problem, state)
+    (states,), (controls,) = brake(problem, state[None])
     assert problem.excess(states, controls).max() == 0
     assert (np.diff(states[:, 3]) <= 1e-12).all()
     assert states[-1, 3] < 0.1

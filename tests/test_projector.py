@@ -392,7 +392,7 @@ def test_some_states_inside_the_limits_cannot_stay_there():
     assert max(limit.margin(VEHICLE.motion_of(state, np.zeros(2)), VEHICLE) for limit in limits) <= 0.0
     t = np.linspace(0.0, 3.0, 301)
     assert (0.2 - 6.0 * t + 0.5 * 2.0 * t**2).min() < -0.1 - 8.0  # the largest speed that any control can have
-    states, controls = brake(problem, state)
+    (states,), (controls,) = brake(problem, state[None])
     assert np.isfinite(states).all()
     assert np.isfinite(controls).all()
     assert states[:, 3].min() > -2.0  # rather a harder jerk than metres in reverse

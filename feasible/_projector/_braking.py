@@ -8,13 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array
-from feasible._brake import KEPT, STEERED, STRENGTHS, UNWIND, Bounds, excess_within, jerk, steer, stop, unwinding
-from feasible._projector._verdict import Motion, integrate, roll
+from feasible._brake import FAMILY, KEPT, POINTS, RISES, Bounds, Candidate, jerk, stop, straightening
+from feasible._projector._verdict import Motion, roll
+from feasible._steering import allowances, charge, excesses, steer
 from feasible.solvers._riccati_stage import Components, Stage
-
-_COUNT = float(len(STRENGTHS))
-_PLAIN = _COUNT * len(UNWIND)  # candidates; then those that are steered, and those without regard to jerk
-_STEERED = _PLAIN + _COUNT * len(STEERED)
 
 
 def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> Motion:
@@ -23,63 +20,75 @@ def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> 
 
     def unfinished(carry: Any) -> Array:
         index, best, _ = carry
-        return jnp.any((index < _STEERED + _COUNT) & (best > 0.0))
+        return jnp.any((index < float(len(FAMILY))) & (best > 0.0))
 
     def attempt(carry: Any) -> Any:
         index, best, chosen = carry
-        controls = _candidate(stage, first, like, index)
-        over = _excess(stage, roll(stage, first, controls), steps)
-        better = over < best
+        candidate = Candidate(*(_pick([c[i] for c in FAMILY], index) for i in range(len(Candidate._fields))))
+        controls = _controls(stage, first, like, candidate)
+        score = _score(stage, roll(stage, first, controls), steps)
+        better = score < best
         chosen = [jnp.where(better, new, old) for new, old in zip(controls, chosen, strict=True)]
-        return index + 1.0, jnp.where(better, over, best), chosen
+        return index + 1.0, jnp.where(better, score, best), chosen
 
     nothing = [jnp.zeros_like(like[0]) for _ in stage.vehicle.CONTROLS]
     *_, chosen = jax.lax.while_loop(unfinished, attempt, (zero, zero + jnp.inf, nothing))
     return roll(stage, first, chosen)
 
 
-def _candidate(stage: Stage, first: list[Array], like: list[Array], index: Array) -> list[Array]:
-    slow = jnp.floor((index + 0.5) / _COUNT)
-    pair = index - slow * _COUNT
-    strength, hard = (_pick([values[i] for values in STRENGTHS], pair) for i in (0, 1))
-    time = _pick([*UNWIND, *STEERED, 0.0], slow)
-    careful = index < _STEERED
+def _controls(stage: Stage, first: list[Array], like: list[Array], candidate: Candidate) -> list[Array]:
+    careful = candidate.careful > 0.0
     bounds = Bounds(*(jnp.where(careful, a, b) for a, b in zip(Bounds.of(stage.problem), Bounds(), strict=True)))
-    profile = stop(jnp, first[3], first[4], strength, hard, stage.dt, bounds)
-    needed = jnp.where(careful & (index >= _PLAIN), 1.0, 0.0)
+    profile = stop(jnp, first[3], first[4], candidate.deceleration, candidate.jerk, stage.dt, bounds)
 
     def step(carry: Any, _: Any) -> Any:
-        k, x = carry
-        onset, wanted = jerk(jnp, profile, k), unwinding(jnp, first[5], time, k, stage.dt)
+        k, x, least = carry
+        onset, wanted = jerk(jnp, profile, k), straightening(jnp, x[5], candidate.time, stage.dt)
 
-        def margin(rate: Array) -> Array:
-            return excess_within(jnp, stage.problem, Components(x), Components([onset, rate]))
+        def charged(rate: Array) -> Array:
+            return charge(jnp, stage.problem, Components(x), Components([onset, rate]), least)
 
-        u = [onset, steer(jnp, jax.lax.while_loop, margin, wanted, needed)]
-        return (k + 1.0, stage.vehicle.step(Components(x), Components(u), stage.dt).arrays), u
+        u = [onset, steer(jnp, jax.lax.while_loop, charged, wanted, candidate.steered)]
+        x = stage.vehicle.step(Components(x), Components(u), stage.dt).arrays
+        after = allowances(stage.problem, Components(x), Components(u))
+        return (k + 1.0, x, [jnp.minimum(a, b) for a, b in zip(least, after, strict=True)]), u
 
-    return jax.lax.scan(step, (jnp.zeros_like(index), first), like[0])[1]
+    zero = jnp.zeros_like(first[0])
+    still = Components([zero for _ in stage.vehicle.CONTROLS])
+    return jax.lax.scan(step, (zero, first, allowances(stage.problem, Components(first), still)), like[0])[1]
 
 
 def _pick(values: list[float], place: Array) -> Array:
     """An entry of a table at a place that is known when the program runs."""
     value = jnp.zeros_like(place) + values[0]
-    for i, v in enumerate(values[1:], 1):
-        value = jnp.where(place == float(i), v, value)
+    for i, (v, last) in enumerate(zip(values[1:], values[:-1], strict=True), 1):
+        if v != last:
+            value = jnp.where(place >= float(i), v, value)
     return value
 
 
-def _excess(stage: Stage, motion: Motion, steps: Array) -> Array:
-    """The largest excess, plus its mean over the steps; 0 where every limit is kept."""
-    zero = jnp.zeros_like(motion.first[0])
+def _score(stage: Stage, motion: Motion, steps: Array) -> Array:
+    """0 where no excess rises above its least so far and none is left; else how much, and how much on average."""
+    problem, zero = stage.problem, jnp.zeros_like(motion.first[0])
 
     def step(carry: Any, inputs: Any) -> Any:
-        x, worst, total = carry
+        x, *found = carry
         after, u = inputs
-        over = zero
-        for margin in integrate(stage, x, u)[1]:
-            over = jnp.maximum(over, margin)
-        return (after, jnp.maximum(worst, over), total + over), None
 
-    (_, worst, total), _ = jax.lax.scan(step, (motion.first, zero, zero), (motion.states, motion.controls))
-    return jnp.where(worst <= KEPT, 0.0, worst + total / steps)
+        def tick(carry: Any) -> Any:
+            k, least, rises, _, total = carry
+            at = stage.vehicle.step(Components(x), Components(u), k * (stage.dt / (POINTS - 1)))
+            excess = excesses(problem, at, Components(u))
+            rises = [jnp.maximum(r, e - m) for r, e, m in zip(rises, excess, least, strict=True)]
+            least = [jnp.minimum(m, e) for m, e in zip(least, excess, strict=True)]
+            return k + 1.0, least, rises, sum(excess), total + sum(excess)
+
+        _, *found = jax.lax.while_loop(lambda c: jnp.any(c[0] < float(POINTS)), tick, (zero, *found))
+        return (after, *found), None
+
+    still = Components([zero for _ in stage.vehicle.CONTROLS])
+    before = allowances(problem, Components(motion.first), still)
+    start = motion.first, before, [zero for _ in before], zero, zero
+    (_, _, rises, left, total), _ = jax.lax.scan(step, start, (motion.states, motion.controls))
+    rise = sum(rises)
+    return jnp.where(rise + left <= KEPT, 0.0, RISES * rise + left + total / (POINTS * steps))

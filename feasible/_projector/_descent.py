@@ -85,6 +85,8 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
             return
         for is_warm in (False, True):
             some = (rows[:, rungs.request.at.warm.start] > 0) == is_warm
+            if not some.any():
+                continue
             chosen = options(is_warm)
             rungs.set_options(rows, some, chosen._replace(iterations=min(most, chosen.iterations)))
         replies = rungs.run(rung, rows)
@@ -125,7 +127,7 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
 def verdict(rungs: Rungs, replies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Status of replies of a solver's rung, by the check alone, and the violation that it found."""
     at = rungs.reply.at
-    violation = np.max([replies[:, m.start] for m in at.margins] + [np.zeros(len(replies))], axis=0)
+    violation = replies[:, at.margins[0].start : at.margins[-1].stop].max(1, initial=0.0)
     holds = (replies[:, at.excess.start] <= ACCEPTED) & (violation <= BETWEEN)
     same = (replies[:, at.most.start] <= STILL) & (replies[:, at.turned.start] <= 10 * STILL)
     return np.where(holds, np.where(same, Status.UNCHANGED, Status.PROJECTED), Status.RELAXED), violation

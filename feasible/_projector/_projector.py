@@ -295,7 +295,9 @@ def _whole(initial_state: Any) -> Any:
 def _origin(values: np.ndarray, initial: np.ndarray) -> np.ndarray:
     """`(N, 2)`: the given position, or the first sample that is finite; coordinates stay small in its frame."""
     origin = initial[:, :2].copy()
-    for i in np.flatnonzero(~np.isfinite(origin).all(1) | (np.abs(origin).max(1, initial=0.0) > _NOWHERE)):
-        sound = np.flatnonzero(np.isfinite(values[i, :, :2]).all(1))
-        origin[i] = values[i, sound[0], :2] if sound.size else 0.0
+    far = ~(np.abs(origin).max(1, initial=0.0) <= _NOWHERE)  # NaN is far too
+    if far.any():
+        sound = np.isfinite(values[far, :, :2]).all(-1)
+        first = values[far, sound.argmax(1), :2]
+        origin[far] = np.where(sound.any(1)[:, None], first, 0.0)
     return origin

@@ -82,8 +82,7 @@ class Rungs:
 
     def set_options(self, rows: np.ndarray, which: Any, options: Options) -> None:
         """Writes the numbers of the iteration into some requests."""
-        for place, value in zip(self.request.at.options, options, strict=True):
-            rows[which, place] = value
+        _block(rows, self.request.at.options)[which] = options
 
     def motion(self, replies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Views of first states `(N, S)`, states `(N, S, T)` and controls `(N, C, T)`."""
