@@ -3,6 +3,9 @@
 Time comes first because the differences are along it. A difference is then one of whole rows, each row a vector over
 the batch, and the ends of the horizon are whole rows too: compilers turn that into vector code without remainders or
 branches. With time last the same formulas are two to five times slower under XLA on a CPU.
+
+XLA computes a value anew in every loop that reads it, all the way back, unless its last operation is dear: a root or
+a division. So what many read, a chord, a turn, an arc, is written such that it ends in one. (It was half the loss.)
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from feasible._arrays import Array, Namespace, wrap
-from feasible._elementary import safe_hypot, slope_angle
+from feasible._elementary import arctangent_within_one
 
 Columns = tuple[Array, Array, Array | None, Array | None]  # x, y, yaw, speed
 MIN_SPEED = 0.5  # m/s; below, one centimetre of noise at 10 Hz turns the course by more than 0.2 rad: no curvature
+NO_STEP = 1e-15  # m between samples at standstill: its square is a number in float32 too
 SHORTEST_STEP = 1e-6  # m between samples; shorter ones have no direction
 COARSEST_DT = 0.25  # s; above, a jerk bound of a few m/s³ can be broken and kept again between two differences
 
@@ -47,43 +51,45 @@ def differences(
 ) -> tuple[dict[str, Array], dict[str, Stencil]]:
     """Fields of `Motion` and where they can be told, all `(T, ...)`, of columns `(T, ...)`."""
     x, y, yaw, speed = columns
-    dx, dy = x[1:] - x[:-1], y[1:] - y[:-1]
-    chord = safe_hypot(xp, dx, dy)
     two = valid[1:] & valid[:-1]
     three = two[1:] & two[:-1]
+    dx, dy = (xp.where(two, a[1:] - a[:-1], 0.0) for a in (x, y))
+    square = dx * dx + dy * dy
+    # Never quite 0, where the slope of the root is infinite.
+    chord = xp.sqrt(xp.where(square > NO_STEP**2, square, NO_STEP**2))
 
     # Turning: between stated yaws, or between chords.
     by_yaw, direction = yaw is not None, None
     if yaw is not None:
         turn = wrap(xp, yaw[1:] - yaw[:-1])
     else:
-        yaw, direction, corner = _course(xp, dx, dy, chord, three)
+        yaw, direction, corner = _course(xp, dx, dy, chord)
         turn = _between_known(xp, corner, three)
 
-    half = turn * turn
-    arc = chord * (1.0 + half * (1 / 24 + half * (7 / 5760 + half * (31 / 967680))))
+    square = turn * turn
+    bow = 1.0 - square * (1 / 24 - square * (1 / 1920 - square * (1 / 322560)))  # chord over arc
     if speed is not None:
-        pace = (speed[1:] + speed[:-1]) / 2
+        pace = (speed[1:] + speed[:-1]) / 2  # per segment
         # The arc of the path stays that of the chord: the mean of two speeds misses dt³ jerk / 12, 8 % at a crawl.
-        arc = xp.where(pace < 0, -arc, arc)
+        arc = xp.where(pace < 0, -chord, chord) / bow
         acceleration = (speed[2:] - speed[:-2]) / (2 * dt)
         jerk = (speed[2:] - 2 * speed[1:-1] + speed[:-2]) / (dt * dt)
         at_sample, at_jerk = valid, three
+        moving = xp.abs(pace) >= min_speed
     else:
-        if direction is None:  # which way the chord points along the stated heading
+        if direction is None:  # whether the chord points along the stated heading
             heading = yaw[:-1] + turn / 2
-            arc = xp.where(dx * xp.cos(heading) + dy * xp.sin(heading) >= 0, arc, -arc)
-        else:
-            arc = xp.where(direction, arc, -arc)
+            direction = dx * xp.cos(heading) + dy * xp.sin(heading) >= 0
+        arc = xp.where(direction, chord, -chord) / bow
         pace = arc / dt
         # A line through the two outermost segments carries speed to the first and the last sample.
-        first, last = (3 * pace[:1] - pace[1:2]) / 2, (3 * pace[-1:] - pace[-2:-1]) / 2
-        speed = xp.concat([first, (pace[1:] + pace[:-1]) / 2, last], axis=0)
-        acceleration = (pace[1:] - pace[:-1]) / dt
+        first, last = 3 * arc[:1] - arc[1:2], 3 * arc[-1:] - arc[-2:-1]
+        speed = xp.concat([first, arc[1:] + arc[:-1], last], axis=0) / (2 * dt)
+        acceleration = (arc[1:] - arc[:-1]) / (dt * dt)
         jerk = _between(xp, (acceleration[1:] - acceleration[:-1]) / dt)
         at_sample, at_jerk = _all_between(xp, two), _all_between(xp, three[1:] & three[:-1])
+        moving = xp.abs(arc) >= min_speed * dt
 
-    moving = xp.abs(pace) >= min_speed  # per segment
     if by_yaw:
         # A segment across a stop has no curvature, nor has one whose chord says that it stands.
         moving = moving & (speed[1:] * speed[:-1] > 0) & (xp.abs(arc) >= min_speed / 2 * dt)
@@ -131,18 +137,20 @@ def differences(
     return fields, stencils
 
 
-def _course(xp: Namespace, dx: Array, dy: Array, chord: Array, whole: Array) -> tuple[Array, Array, Array]:
+def _course(xp: Namespace, dx: Array, dy: Array, chord: Array) -> tuple[Array, Array, Array]:
     """From chords alone: yaw at samples (T), is a segment driven forward (T - 1), turn at inner samples (T - 2).
 
-    `whole` `(T - 2, ...)` tells the inner samples with both neighbours: the filler of a missing sample turns nothing.
+    The turn by its half: tan(δ/2) = sin δ / (1 + cos δ) needs no cases, because |δ| <= 90°. A segment that lacks a
+    sample is too short to turn.
     """
-    # Below, the squares of cross and dot, which the slope of atan2 is divided by, would underflow in float32.
-    usable = whole & (chord[1:] > SHORTEST_STEP) & (chord[:-1] > SHORTEST_STEP)
+    # Below, the square of the tangent's divisor, by which its slope is divided, would come near underflow in float32.
+    usable = (chord[1:] > SHORTEST_STEP) & (chord[:-1] > SHORTEST_STEP)
     cross = xp.where(usable, dx[:-1] * dy[1:] - dy[:-1] * dx[1:], 0.0)
     dot = xp.where(usable, dx[:-1] * dx[1:] + dy[:-1] * dy[1:], 1.0)
     # No car turns by more than 90° in a step: the gear changed. Fold the turn and flip the direction of travel.
     reversal = dot < 0
-    corner = slope_angle(xp, xp.where(reversal, -cross, cross), xp.where(reversal, -dot, dot))
+    lengths = xp.where(usable, chord[1:] * chord[:-1], 1.0)
+    corner = 2.0 * arctangent_within_one(xp, xp.where(reversal, -cross, cross) / (lengths + xp.abs(dot)))
     forward = ~_odd_so_far(xp, xp.concat([xp.zeros_like(reversal[:1]), reversal], axis=0))
     still = chord <= SHORTEST_STEP
     course = xp.atan2(
@@ -173,13 +181,9 @@ def _between(xp: Namespace, a: Array) -> Array:
 
 
 def _between_known(xp: Namespace, a: Array, known: Array) -> Array:
-    """Like `_between`, of the neighbours that are known; 0 where neither is."""
-    none = xp.zeros_like(a[:1])
-    total = xp.concat([none, xp.where(known, a, 0.0), none], axis=0)
-    no = xp.zeros_like(known[:1])
-    known = xp.concat([no, known, no], axis=0)
-    total = total[1:] + total[:-1]
-    return xp.where(known[1:] & known[:-1], total / 2, total)
+    """Like `_between`, of the neighbours that are known, if `a` is 0 where it is not."""
+    total = a[1:] + a[:-1]
+    return xp.concat([a[:1], xp.where(known[1:] & known[:-1], total / 2, total), a[-1:]], axis=0)
 
 
 def _all_between(xp: Namespace, known: Array) -> Array:

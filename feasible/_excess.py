@@ -17,7 +17,7 @@ from array_api_compat import device, is_jax_namespace
 
 from feasible._arrays import Array, Namespace, namespace
 from feasible._differences import Columns, differences
-from feasible._elementary import log1p
+from feasible._elementary import count_rows, sum_log1p_rows, sum_rows
 from feasible._limits import Limit
 from feasible._motion import FIELDS, Motion
 from feasible._pointwise import is_pointwise
@@ -127,15 +127,16 @@ def _means(
     parts, shares = {}, {}
     for limit in limits:
         told = functools.reduce(lambda a, b: a & b, [known[name] for name in FIELDS if name in limit.reads])
-        motion, told, axis = (flat, told, 0) if limit.name in pointwise else (shaped, given(told), -1)
+        as_they_lie = limit.name in pointwise
+        motion, told = (flat, told) if as_they_lie else (shaped, given(told))
         value = limit.signal(motion, vehicle)
         told = told & xp.isfinite(value)
         # Inner where: an unknown value has no slope. Outer where: nor a part in the mean.
         excess = limit.margin_of(xp.where(told, value, 0.0)) + margin
-        over = told & (excess > 0)
-        penalty = xp.where(over, _penalty(xp, xp.where(over, excess, 0.0), kind), 0.0)
-        count = xp.sum(xp.astype(told, penalty.dtype), axis=axis)
-        part = xp.sum(penalty, axis=axis) / xp.where(count > 0, count, 1.0)
+        excess = xp.where(told & (excess > 0), excess, 0.0)
+        excess, told = (excess, told) if as_they_lie else (rows(excess), rows(told))
+        count = count_rows(xp, told, excess.dtype)
+        part = _total(xp, excess, kind) / xp.where(count > 0, count, 1.0)
         parts[limit.name] = xp.reshape(part, batch)
         shares[f"{limit.name}/known"] = xp.reshape(count / horizon, batch)
     return parts, shares, xp.reshape(invalid, batch)
@@ -174,12 +175,10 @@ def _cleaned(xp: Namespace, columns: Columns, valid: Array, counted: Array) -> t
     return (filled(x), filled(y), filled(yaw), filled(speed)), usable, invalid
 
 
-def _penalty(xp: Namespace, excess: Array, kind: str) -> Array:
-    """φ(e) for e >= 0; each has φ(0) = 0."""
-    if kind == "squared":
-        return excess * excess
-    if kind == "hinge":
-        return excess
+def _total(xp: Namespace, excess: Array, kind: str) -> Array:
+    """Sum of φ(e) over the first axis for e >= 0; each has φ(0) = 0."""
     if kind == "smooth":
-        return log1p(xp, excess)
-    return excess / (1.0 + excess)
+        return sum_log1p_rows(xp, excess)
+    if kind == "squared":
+        return sum_rows(xp, excess * excess)
+    return sum_rows(xp, excess if kind == "hinge" else excess / (1.0 + excess))

@@ -3,7 +3,7 @@
 Finite differences ("raw"). Let c_k be the chord from sample k to k+1, δ_k the turn from chord c_{k-1} to c_k, and
 θ_k the turn along segment k. An arc of turn θ over a chord |c| has the length
 
-    s = |c| (θ/2) / sin(θ/2) = |c| (1 + θ²/24 + 7 θ⁴/5760 + 31 θ⁶/967680 + ...),
+    s = |c| (θ/2) / sin(θ/2) = |c| / (1 - θ²/24 + θ⁴/1920 - θ⁶/322560 + ...),
 
 so a circle sampled at any rate has its exact speed and curvature. Then
 

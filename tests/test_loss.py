@@ -11,7 +11,7 @@ from drives import COLUMNS, random_controls, random_drive, turn
 import feasible
 from feasible import Limit, Trajectory, presets, signals
 from feasible._arrays import namespace
-from feasible._elementary import log1p, slope_angle
+from feasible._elementary import arctangent, arctangent_within_one, log1p, sum_log1p_rows
 from feasible._loss import KINDS
 from feasible._pointwise import is_pointwise
 
@@ -187,11 +187,27 @@ def test_elementary_functions_are_exact_to_the_last_digits_of_float32(rng):
     xp = namespace(jnp.zeros(1))
     small = np.logspace(-12, 30, 2001).astype(np.float32)
     np.testing.assert_allclose(jax.jit(lambda a: log1p(xp, a))(small), np.log1p(small.astype(float)), rtol=3e-7)
-    rise, run = (rng.normal(size=4000) * 10.0 ** rng.uniform(-6, 6, 4000) for _ in range(2))
-    rise, run = rise.astype(np.float32), np.abs(run).astype(np.float32)
-    run[:2], rise[2:4] = 0.0, 0.0
-    angle = jax.jit(lambda a, b: slope_angle(xp, a, b))(rise, run)
-    np.testing.assert_allclose(angle, np.arctan2(rise.astype(float), run.astype(float)), rtol=3e-7)
+    slope = (rng.normal(size=4000) * 10.0 ** rng.uniform(-6, 6, 4000)).astype(np.float32)
+    slope[:3] = 0.0, 1.0, -1.0
+    for function, given in ((arctangent, slope), (arctangent_within_one, slope[np.abs(slope) <= 1])):
+        angle = jax.jit(lambda a, f=function: f(xp, a))(given)
+        np.testing.assert_allclose(angle, np.arctan(given.astype(float)), rtol=4e-7)
+        change = jax.vmap(jax.grad(lambda a, f=function: f(xp, a)))(given)
+        np.testing.assert_allclose(change, 1 / (1 + given.astype(float) ** 2), rtol=4e-7)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 80, 301])
+def test_sums_of_logarithms_that_share_them_are_those_of_each(rng, rows):
+    """At every size of the terms, up to beyond the cap, and with rows that are left over."""
+    xp = namespace(jnp.zeros(1))
+    terms = 10.0 ** rng.uniform([-12, -3, 0, 7], [-5, 0, 3, 18], size=(rows, 4))
+    given = jnp.asarray(terms, jnp.float32)
+    np.testing.assert_allclose(sum_log1p_rows(xp, given), np.log1p(terms).sum(0), rtol=2e-6)
+    slopes = jax.grad(lambda a: sum_log1p_rows(xp, a).sum())(given)
+    np.testing.assert_allclose(slopes, 1 / (1 + terms), rtol=2e-6)
+    far = jnp.full((rows, 1), 1e30, jnp.float32)
+    assert np.isfinite(jax.grad(lambda a: sum_log1p_rows(xp, a).sum())(far)).all()
+    assert (sum_log1p_rows(xp, far) > 43 * rows).all()
 
 
 def test_masked_samples_have_no_say_and_are_counted(rng):

@@ -94,17 +94,17 @@ def draw(results: list[dict], title: str, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
     for axis, reading in zip(axes, ("raw", "savgol"), strict=True):
         for i, way in enumerate(WAYS):
             ade = np.array([r[way]["ade"] for r in results])
-            share = np.maximum([r[way][f"physical_{reading}"] for r in results], 1e-3)
-            axis.scatter(ade, share, s=12, alpha=0.5, color=f"C{i}")
-            axis.scatter(ade.mean(), share.mean(), s=70, color=f"C{i}", label=way)
+            share = np.array([r[way][f"physical_{reading}"] for r in results])
+            axis.scatter(ade, np.maximum(share, 1e-3), s=12, alpha=0.5, color=f"C{i}")
+            axis.scatter(ade.mean(), max(share.mean(), 1e-3), s=70, color=f"C{i}", label=way)
         axis.set(xlabel="ADE [m]", title=f"{reading} differences", yscale="log")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("share infeasible under physical\n(0 drawn at 0.001)")
-    axes[1].legend(fontsize=8)
+    figure.legend(*axes[1].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     figure.suptitle(title)
     figure.savefig(path, dpi=130)
 
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=300, help="held-out windows to measure on")
     parser.add_argument("--steps", type=int, default=d.Settings().steps)
     parser.add_argument("--out", type=Path, help="JSON; a plot of the same name is drawn beside it")
+    parser.add_argument("--note", help="goes into the JSON: what a reader of the times should know of the machine")
     args = parser.parse_args()
     if args.framework == "torch":
         importlib.import_module("torch").set_num_threads(1)
@@ -126,6 +127,7 @@ def main() -> None:
     settings = d.Settings(steps=args.steps)
     machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
     content = {"framework": args.framework, "settings": settings._asdict(), "rows": args.rows, "machine": machine}
+    content |= {"note": args.note} if args.note else {}
     results: list[dict] = []
     for seed in range(args.seeds):
         results.append(one_seed(module, tracks, windows, seed, args.rows, settings))
