@@ -1,0 +1,91 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite", reason="the lanes engine needs llvmlite")
+
+from feasible.solvers._lanes import Program
+from feasible.solvers._lanes_memory import HORIZON
+from feasible.solvers._lanes_stream import Stream
+
+NUMBER, ARRAY = np.zeros(()), np.zeros(HORIZON)
+
+
+def turning(state, most):
+    """Arrays that change places, one that a row keeps when it is done, and a count; a step per turn."""
+
+    def unfinished(carry):
+        return carry[-1] < most
+
+    def turn(carry):
+        a, b, kept, count = carry
+        moved = kept + a
+        return b, a + 1.0, jnp.where(count < 2.0, moved, kept), count + 1.0
+
+    return jax.lax.while_loop(unfinished, turn, state)
+
+
+def expected(a, b, kept, turns):
+    for count in range(turns):
+        a, b, kept = b, a + 1.0, kept + a if count < 2 else kept
+    return a, b, kept
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+def test_a_loop_carries_arrays_in_their_place(rng, turns, in_place):
+    a, b, kept = rng.normal(size=(3, 5, 7))
+    places = range(4) if in_place else None
+    program = Program(lambda x: turning(*x), ((ARRAY, ARRAY, ARRAY, NUMBER), NUMBER), np.float64, 4, places)
+    arguments = ((a, b, kept, np.zeros(5)), np.full(5, float(turns)))
+    if in_place:  # a group of four rows, as a stream would run it
+        source, sink = program.room(7)
+        rows = np.concatenate([np.zeros((5, 1)), np.full((5, 1), float(turns)), a, b, kept], axis=1)
+        source[:] = rows[:4].T
+        program.once(source, sink, 7)
+        found = [source[2 + 7 * i : 9 + 7 * i].T for i in range(3)]
+    else:
+        found = [f[:4] for f in program(arguments)[:3]]
+    for f, e in zip(found, expected(a, b, kept, turns), strict=True):
+        np.testing.assert_array_equal(f, e[:4])
+
+
+def test_an_input_that_is_read_after_a_loop_is_not_overwritten(rng):
+    def function(x):
+        a, most = x
+        out, _ = jax.lax.while_loop(
+            lambda c: c[1] < most, lambda c: (c[0] * 2.0, c[1] + 1.0), (a, jnp.zeros_like(most))
+        )
+        return out - a
+
+    a = rng.normal(size=(3, 6))
+    program = Program(function, (ARRAY, NUMBER), np.float64, 4)
+    np.testing.assert_allclose(program((a, np.full(3, 3.0))), 7.0 * a)
+
+
+def test_a_stream_gives_every_row_what_it_gets_alone(rng):
+    def turns(given, state, fresh, most):
+        (start, wanted) = given
+        begun = jnp.where(fresh > 0.0, start, state[0])
+        count, done = (jnp.where(fresh > 0.0, 0.0, s) for s in state[1:])
+
+        def turn(carry):
+            total, count, done, n = carry
+            active = (done == 0.0) & (count < wanted)
+            count = jnp.where(active, count + 1.0, count)
+            total = jnp.where(active, total * 1.5, total)
+            return total, count, jnp.where(count >= wanted, 1.0, done), n + 1.0
+
+        return jax.lax.while_loop(
+            lambda c: (c[2] == 0.0) & (c[3] < most), turn, (begun, count, done, jnp.zeros_like(most))
+        )[:3]
+
+    number = np.zeros(())
+    stream = Stream(turns, (ARRAY, number), (ARRAY, number, number), lambda s: s[:2], lambda s: s[2], np.float64, 4)
+    start, wanted = rng.normal(size=(41, 9)), rng.integers(1, 60, 41).astype(float)
+    found, count = stream((start, wanted))
+    np.testing.assert_array_equal(count, wanted)
+    np.testing.assert_allclose(found, start * 1.5 ** wanted[:, None], rtol=1e-12)
+    alone, _ = stream((start[7:8], wanted[7:8]))
+    np.testing.assert_array_equal(alone[0], found[7])
