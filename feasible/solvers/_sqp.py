@@ -5,7 +5,10 @@ the l1 merit function
 
     J + ν (Σ |defect| + Σ excess of hard rows) + ρ Σ excess of elastic rows,   ν above every multiplier (Han, 1977)
 
-falls. The second order comes in two strengths. First Gauss-Newton plus the convex part of the limits' own curvature:
+falls. Where a full step raises it by what the linearisation left out, the step is bent to make up for that, and
+shortened along the arc: along curved limits every long straight step would be cut to pieces (Mayne and Polak, 1982).
+
+The second order comes in two strengths. First Gauss-Newton plus the convex part of the limits' own curvature:
 without it the steps zigzag along the friction circle. Where that has not converged after some iterations, near
 standstill with samples a metre off, the residuals are too large for Gauss-Newton, and the exact Hessian of the
 Lagrangian takes over, condensed to the controls and made convex there (`StageQP.condensed`).
@@ -34,6 +37,7 @@ STILL = 1e-4  # m: step of a position that is worth none; in a flat valley the o
 ELASTIC = 1e3  # m² per unit of normalised excess: far above the multipliers of real rows (at most about 30)
 _STANDING = 1e-10  # m²: fall of the objective that is worth none, where the objective is next to nothing
 _NEAR = 0.005  # m: step of a position below which a solution is near, and what makes the last steps fast does no harm
+_PATIENT = 8  # iterations that the objective must have stood still where the steps have not become small
 _MEMORY = 3  # points before the last whose merit a step may still reach: full steps are the fast ones (Grippo, 1986)
 _SHORTEST = 2.0**-8  # of a step
 _CREDIT = 1e-9  # relative rise of the merit that rounding may cause
@@ -123,12 +127,13 @@ def solve_row(
     point = at(states, controls)
     nu, price, costate = 1.0, np.zeros((stage.T, stage.R)), np.zeros((stage.T, stage.S))
     calm, recent, near = 0, [point], False
+    moves: list[float] = []
     for iteration in range(1, MAX_ITERATIONS + 1):
         lin = linearise(problem, point.states, point.controls)
         second, exact = _second_order(stage, point, costate, price, exact=iteration > PATIENCE)
-        at_point = lin, point.states, point.controls, second
         held = price if near else 0.0 * price
-        result = qp_solver(stage.condensed(*at_point, held) if exact else stage.sparse(*at_point))
+        at_point = point.states, point.controls, second
+        result = qp_solver(stage.condensed(lin, *at_point, held) if exact else stage.sparse(lin, *at_point))
         if not result.solved or not np.isfinite(result.z).all():
             if elastic:
                 return _solution(point, price, iteration, False)
@@ -142,17 +147,27 @@ def solve_row(
 
         recent = [*recent[-_MEMORY:], point] if exact and near else [point]
         merit, length = max(p.merit(nu) for p in recent), 1.0
-        while True:
-            trial = at(point.states + length * dx, point.controls + length * du)
-            if trial.merit(nu) <= merit + _CREDIT * abs(merit) or length <= _SHORTEST or full_steps:
-                break
+        enough = merit + _CREDIT * abs(merit)
+        trial, bend = at(point.states + dx, point.controls + du), (0.0 * dx, 0.0 * du)
+        if exact and trial.merit(nu) > enough and trial.infeasibility() > point.infeasibility() and not full_steps:
+            result = qp_solver(stage.condensed(_corrected(problem, lin, trial, dx, du), *at_point, held))
+            if result.solved and np.isfinite(result.z).all():
+                ex, eu, _ = stage.split(result.z, result.y)
+                bend = ex - dx, eu - du
+                trial = at(point.states + ex, point.controls + eu)
+        while trial.merit(nu) > enough and length > _SHORTEST and not full_steps:
             length /= 2
+            bent = length**2
+            trial = at(point.states + length * dx + bent * bend[0], point.controls + length * du + bent * bend[1])
         fall = abs(point.merit(nu) - trial.merit(nu))
         point = trial
         calm = calm + 1 if fall <= PROGRESS * abs(trial.objective) + _STANDING else 0
         step = float(np.abs(dx).max(0)[:2].max())
+        moves.append(step)
         still, near = step <= STILL, step <= _NEAR
-        if point.feasible() and ((calm >= 1 and length == 1.0 and still) or calm >= 8):
+        # In a flat valley the objective stands still long before the positions do: go on while steps become shorter.
+        stuck = calm >= _PATIENT and min(moves[-_PATIENT:]) >= min(moves[:-_PATIENT], default=np.inf)
+        if point.feasible() and ((calm >= 1 and length == 1.0 and still) or stuck):
             return _solution(point, price, iteration, True)
     return _solution(point, price, MAX_ITERATIONS, point.feasible())
 
@@ -171,6 +186,14 @@ def _second_order(
     value, vector = np.linalg.eigh(bend * typical[:, None] * typical)
     bend = (vector * np.maximum(value, 0.0)[:, None]) @ np.swapaxes(vector, -1, -2)
     return blocks + bend / typical[:, None] / typical, False
+
+
+def _corrected(problem: Problem, lin: Linearisation, trial: _Point, dx: np.ndarray, du: np.ndarray) -> Linearisation:
+    """The linearisation with the values that make it exact at a trial point a full step (dx, du) away."""
+    step = np.concatenate([dx[:-1], du], axis=1)
+    value = problem.signals(trial.states[:-1], trial.controls).T / problem.bounds()[2]
+    value = value - np.einsum("krj,kj->kr", lin.G, step)
+    return dataclasses.replace(lin, defect=lin.defect + trial.defect, value=value)
 
 
 def _costate(

@@ -61,13 +61,17 @@ class Cvxpy:
             extra_cost, extra_rules = self.extra(qp.stage.problem, cp.vstack([inner, last[None, :]]), controls)
             cost = cost + extra_cost
         task = cp.Problem(cp.Minimize(cost), rules + extra_rules)
-        try:
-            with warnings.catch_warnings():  # an inaccurate solution is welcome: the merit function judges it
-                warnings.simplefilter("ignore", UserWarning)
-                task.solve(solver=self.solver)
-        except cp.SolverError:
-            return QPResult(np.zeros(len(qp.q)), np.zeros(len(qp.l)), False)
-        if task.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+        # Clarabel first without equilibration: see `osqp_.interior_point`.
+        for options in ({"equilibrate_enable": False}, {}) if self.solver == "CLARABEL" else ({},):
+            try:
+                with warnings.catch_warnings():  # an inaccurate solution is welcome: the merit function judges it
+                    warnings.simplefilter("ignore", UserWarning)
+                    task.solve(solver=self.solver, **options)
+            except cp.SolverError:
+                continue
+            if task.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+                break
+        else:
             return QPResult(np.zeros(len(qp.q)), np.zeros(len(qp.l)), False)
         y = np.zeros(len(qp.l))
         y[equal] = rules[0].dual_value

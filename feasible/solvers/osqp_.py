@@ -62,8 +62,12 @@ class RowSolver:
         return self._osqp.solve(raise_error=False)
 
 
-def interior_point(qp: QP) -> QPResult:
-    """One subproblem by Clarabel."""
+def interior_point(qp: QP, *, equilibrate: bool = False) -> QPResult:
+    """One subproblem by Clarabel.
+
+    Without equilibration, for the reason that OSQP is without scaling: half as many iterations, and flat directions
+    are more accurate. With it where that fails.
+    """
     equal = qp.l == qp.u
     above, below = np.isfinite(qp.u) & ~equal, np.isfinite(qp.l) & ~equal
     A = sp.vstack([qp.A[equal], qp.A[above], -qp.A[below]]).tocsc()
@@ -73,11 +77,14 @@ def interior_point(qp: QP) -> QPResult:
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_threads = 1
+    settings.equilibrate_enable = equilibrate
     solution = clarabel.DefaultSolver(qp.P, qp.q, A, b, cones, settings).solve()
+    good = solution.status in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved)
+    if not good and not equilibrate:
+        return interior_point(qp, equilibrate=True)
     y = np.zeros(len(qp.l))
     dual = np.asarray(solution.z)
     y[equal] = dual[: counts[0]]
     y[above] = dual[counts[0] : counts[0] + counts[1]]
     y[below] -= dual[counts[0] + counts[1] :]
-    good = solution.status in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved)
     return QPResult(np.asarray(solution.x), y, good)
