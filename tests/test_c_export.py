@@ -1,5 +1,4 @@
 import ctypes
-import functools
 import shutil
 import subprocess
 
@@ -16,9 +15,8 @@ from feasible._export.c_writer import HORIZON, Source
 from feasible._frame import localise
 from feasible._lift import lift
 from feasible._problem import Weights
+from feasible.solvers import _riccati_loop as loop
 from feasible.solvers import riccati
-from feasible.solvers._riccati_kernel import Data, Iterate
-from feasible.solvers._riccati_loop import Options
 from feasible.solvers.riccati import Riccati
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler `cc` on this machine")
@@ -296,19 +294,17 @@ def sample(rows, steps):
 def test_the_solver_agrees_with_the_lanes(build):
     rows, steps = 6, 20
     problem, states, controls = sample(rows, steps)
-    kernel, engine = Riccati(engine="lanes").compiled(problem, False, "solve", riccati._run)
+    kernel, engine = Riccati(engine="lanes").compiled(problem, False, riccati.SOLVE)
     it, data = riccati.pack(kernel, problem, states, controls)
     arguments = it, data, riccati.numbers(riccati.ATTEMPTS[0], rows)
     expected = engine(arguments)
-    h, n = HORIZON_OF, 0.0
-    S, C = kernel.stage.S, kernel.stage.C
-    example = (
-        Iterate([n] * S, [h] * S, [h] * C, riccati._NOTHING, riccati._NOTHING),
-        Data([h] * 4, [h] * 4, [n] * S, [n] * C, n),
-        Options(*[n] * len(Options._fields)),
-    )
+
+    def run(arguments):
+        it, data, options = arguments
+        return riccati._answer(loop.advance(kernel, data, options, loop.begin(kernel, it, data, options)))
+
     source = Source(steps)
-    source.add("solve", functools.partial(riccati._run, kernel), example)
+    source.add("solve", run, riccati.example(kernel, 0.0, HORIZON_OF))
     call = build(source)
     leaves, tree = jax.tree.flatten(expected)
     ours = np.stack([call("solve", jax.tree.map(lambda a, i=i: a[i], arguments)) for i in range(rows)])

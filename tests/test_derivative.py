@@ -15,11 +15,11 @@ from feasible import Trajectory, presets, project_vjp
 from feasible._ladder import _start
 from feasible.solvers._riccati_adjoint import Cotangent
 from feasible.solvers._riccati_loop import Options
-from feasible.solvers._riccati_vjp import _adjoint, _barriers, pull_back
+from feasible.solvers._riccati_vjp import ADJOINT, _barriers, pull_back
 from feasible.solvers.riccati import Riccati, numbers, pack, prices, unpack
 
 VEHICLE, LIMITS = feasible.vehicles.nuplan_pacifica(), presets.physical()
-SHARP = Options(iterations=60, mu_start=1e-10, slope=1e-11, fall=1e-15, defect=1e-10, gap=1e-10)
+SHARP = Options(iterations=60, mu_start=1e-10, slope=1e-10, fall=1e-15, defect=1e-10, gap=1e-10)  # to rounding
 ROWS = 32
 WIDTHS = (1e-4, 1e-5, 1e-6)  # rounding wants a large one, and limits that bind and let go a small one
 
@@ -28,7 +28,7 @@ def resolve(problem, states, controls, multipliers):
     known = np.isfinite(problem.initial_state)
     states = states.copy()
     states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
-    kernel, engine = Riccati().compiled(problem, False, "adjoint", _adjoint)
+    kernel, engine = Riccati().compiled(problem, False, ADJOINT)
     it, data = pack(kernel, problem, states, controls)
     inner, entry = _barriers(kernel, multipliers)
     against = Cotangent(it.x0, it.x, it.u)

@@ -21,7 +21,7 @@ from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier
-from feasible.solvers.riccati import Riccati, numbers, pack, prices, unpack
+from feasible.solvers.riccati import Engine, Riccati, Task, example, numbers, pack, prices, unpack
 
 POLISH = (  # attempts: from a solution two or three iterations are enough, unless it is nearly degenerate
     Options(iterations=40, mu_start=0.0, slope=1e-9, fall=1e-12, last=0.0),
@@ -78,7 +78,7 @@ def pull_back(
         backend: whose engine to use; the derivative is computed in float64 in any case.
     """
     backend = dataclasses.replace(backend or Riccati(), dtype=np.float64)  # prices over slacks need the digits
-    kernel, engine = backend.compiled(problem, False, "adjoint", _adjoint)
+    kernel, engine = backend.compiled(problem, False, ADJOINT)
     result, pending = None, np.arange(len(states))
     for options in POLISH:
         part = problem.select(pending)
@@ -118,9 +118,9 @@ def _adjoint(kernel: Kernel, arguments: Any) -> tuple[State, Adjoint]:
     return state, adjoint(kernel, state.it, data, jnp.zeros_like(it.x0[0]) + options.mu_end, against)
 
 
-def example(kernel: Kernel, base: Any, horizon: Any, number: Any) -> Any:
+def _example(kernel: Kernel, number: Any, horizon: Any) -> Any:
     """Arguments of the adjoint program for tracing: those of the solver, with prices and a cotangent."""
-    it, data, options = base
+    it, data, options = example(kernel, number, horizon)
     S, C = kernel.stage.S, kernel.stage.C
     inner, entry = (sum(map(len, kernel.sides.values())), len(kernel.entry_sides))
     it = it._replace(
@@ -128,6 +128,22 @@ def example(kernel: Kernel, base: Any, horizon: Any, number: Any) -> Any:
         entry=Barrier(*[[number] * entry] * 2, *[[None] * entry] * 2),
     )
     return it, data, options, Cotangent([number] * S, [horizon] * S, [horizon] * C)
+
+
+def _in_lanes(kernel: Kernel, width: int | None) -> Engine:
+    from feasible.solvers._lanes import HORIZON, Program
+
+    blank = _example(kernel, np.zeros(()), np.zeros(HORIZON))
+    return Program(functools.partial(_adjoint, kernel), blank, kernel.stage.dtype, width)
+
+
+def _by_xla(kernel: Kernel) -> Engine:
+    from feasible.solvers._xla_engine import Chunks
+
+    return Chunks(functools.partial(_adjoint, kernel), kernel.stage.dtype)
+
+
+ADJOINT = Task(_in_lanes, _by_xla)
 
 
 def _barriers(kernel: Kernel, multipliers: np.ndarray) -> tuple[Barrier, Barrier]:
