@@ -31,9 +31,10 @@ from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
 from feasible._steering import allowances, charge, excesses, steer
 
-# Deceleration [m/s²] and jerk [m/s³], from an emergency stop to what a car at the limit of its grip has left; last,
-# for a car that brakes hard and is about to stand: the soonest release that the limits allow; negative, one that
-# even accelerates for a moment so as not to roll back
+# Deceleration [m/s²] and jerk [m/s³], from an emergency stop to what a car at the limit of its grip has left; then, for
+# a car that brakes or speeds up so hard in a bend that its lateral force changes too soon, or that brakes hard and is
+# about to stand: the soonest change that the limits allow; negative, one that even accelerates for a moment so as not
+# to roll back
 STRENGTHS = (
     (8.0, 40.0),
     (8.0, 25.0),
@@ -48,6 +49,9 @@ STRENGTHS = (
     (2.0, 2.0),
     (1.5, 1.0),
     (1.0, 0.5),
+    (1.0, 40.0),
+    (8.0, 1e3),
+    (4.0, 1e3),
     (1.0, 1e3),
     (0.1, 1e3),
     (1.0, -1e3),
