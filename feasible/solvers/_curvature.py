@@ -57,7 +57,7 @@ def jacobian(function: Function) -> Function:
     """Values, then the derivatives of all of them by the first input, by the second, ...
 
     In forward mode, one input at a time, so that JAX's symbolic zeros survive. Eliminating the values in between in
-    the order of fewest products (Markowitz) saved 6 % of a step's operations, and nothing of its time.
+    the order of fewest products (Markowitz) saved 6 % of a step's operations, too little for another algorithm.
     """
 
     def both(z: list[Array]) -> list[Array]:

@@ -172,7 +172,8 @@ def _compile(text: str) -> Any:
 
     The text has every operation once and no call, so of LLVM's passes it needs only the one that turns places on the
     stack into registers: of a projector's program the others took twice as long as all the rest together, and gained
-    nothing that stood out of the noise.
+    nothing that stood out of the noise. Constants are addressed from the code that uses them (the small code model);
+    llvmlite's memory manager keeps the two together.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -180,7 +181,7 @@ def _compile(text: str) -> Any:
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=name, features=features, opt=2, codemodel="small"
     )
-    known = _lanes_cache.key(text, name, features, str(llvm.llvm_version_info), llvmlite.__version__)
+    known = _lanes_cache.key(text, name, features, str(llvm.llvm_version_info), llvmlite.__version__, "small")
     code = _lanes_cache.load(known)
     if code is None:
         module = llvm.parse_assembly(text)

@@ -18,7 +18,7 @@ _BINARY = {"add": "fadd", "add_any": "fadd", "sub": "fsub", "mul": "fmul", "div"
 _SYMMETRIC = ("add", "add_any", "mul")
 _SAME = ("copy", "stop_gradient", "reduce_or", "reduce_precision", "squeeze", "reshape", "broadcast_in_dim", "copy_p")
 _FLAGS = ("contract", "nsz", "arcp")  # no assumption that values are finite
-_DIVIDE = (*_FLAGS, "reassoc")  # with `ESTIMATES`, in float32: the processor's estimate and a step of Newton's method
+_DIVIDE = (*_FLAGS, "reassoc")  # with `ESTIMATES`, where LLVM takes the hint: an estimate and a step of Newton's method
 ESTIMATES = '"reciprocal-estimates"="vec-divf:1"'  # attribute of a function; four instructions for a slow one
 
 
