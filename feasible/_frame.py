@@ -51,12 +51,13 @@ def initial_states(initial_state: Any, batch: tuple[int, ...], size: int) -> np.
     given = np.asarray(to_numpy(initial_state), dtype=np.float64)
     if given.ndim < 1 or not 1 <= given.shape[-1] <= size:
         raise ValueError(f"initial_state: expected shape (..., d) with d <= {size}, got {given.shape}")
-    try:
-        given = np.broadcast_to(given, (*batch, given.shape[-1]))
-    except ValueError:
-        raise ValueError(
-            f"initial_state: expected batch axes {batch} like the trajectory, got shape {given.shape}"
-        ) from None
+    if given.shape[:-1] != batch:
+        try:
+            given = np.broadcast_to(given, (*batch, given.shape[-1]))
+        except ValueError:
+            raise ValueError(
+                f"initial_state: expected batch axes {batch} like the trajectory, got shape {given.shape}"
+            ) from None
     given = given.reshape(-1, given.shape[-1])
     full[:, : given.shape[-1]] = np.where(np.isfinite(given), given, np.nan)
     if (np.isfinite(full[:, 0]) != np.isfinite(full[:, 1])).any():

@@ -20,21 +20,19 @@ from feasible._projector._request import Layout, Reply, Request
 from feasible._projector._rungs import RUNGS
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import Options
-from feasible.solvers._riccati_stage import Components
 from feasible.solvers._sqp import ELASTIC
 from feasible.solvers._xla import prepared
 
 PLATFORMS = ("cpu", "cuda")
-NAMES = (*RUNGS, "roll")
 
 
 def write(projector: Projector, folder: Path) -> None:
-    """Makes the folder, with a file per rung, and `roll`: states after a step without control."""
+    """Makes the folder, with a file per rung."""
     check_flatbuffers()
     from jax import export
 
     folder.mkdir()
-    for name in NAMES:
+    for name in RUNGS:
         function, width = _rows(projector, name)
         with jax.enable_x64(True):
             (count,) = export.symbolic_shape("b")
@@ -74,14 +72,7 @@ def check_flatbuffers() -> None:
 
 def _rows(projector: Projector, name: str) -> tuple[Callable[[Any], Any], int]:
     """A function of rows, and how long they are."""
-    rungs, vehicle = projector._rungs, projector._problem.vehicle
-    if name == "roll":
-
-        def roll(x: Any) -> Any:
-            still = Components([jnp.zeros_like(x[:, 0]) for _ in vehicle.CONTROLS])
-            return jnp.stack(vehicle.step(Components(list(x.T)), still, projector.dt).arrays, axis=1)
-
-        return roll, len(vehicle.STATES)
+    rungs = projector._rungs
     kernel = Kernel(rungs.kernel.stage, ELASTIC if name == "elastic" else None)
     # Prepared, so that XLA does not compute a stage again in each of its readers, which takes minutes to compile.
     function = prepared(functools.partial(_program.fallback if name == "brake" else _program.project, kernel))

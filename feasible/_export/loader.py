@@ -14,8 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from feasible._export._artefact import Compiled, layout_from_json
 from feasible._export.folder import FORMAT, SPECIFICATION, is_export
 from feasible._problem import Weights
@@ -104,13 +102,8 @@ class _Loaded(Projector):
         names = {f.name for f in dataclasses.fields(Weights)}
         weights: dict[str, Any] = {name: value for name, value in spec["weights"].items() if name in names}
         self.weights = Weights(**weights | {"controls": tuple(weights["controls"])})
-        roll = Compiled(folder / "artefact" / "roll.jax", modes)
-        vehicle = SimpleNamespace(
-            STATES=tuple(spec["vehicle"]["states"]),
-            CONTROLS=tuple(spec["vehicle"]["controls"]),
-            step=lambda state, control, dt: roll.flat(np.asarray(state)),
-        )
+        vehicle = SimpleNamespace(STATES=tuple(spec["vehicle"]["states"]), CONTROLS=tuple(spec["vehicle"]["controls"]))
         limits = tuple(SimpleNamespace(**limit) for limit in spec["limits"])
         self._problem: Any = SimpleNamespace(vehicle=vehicle, limits=limits, dt=self.dt)
         self._rungs = _LoadedRungs(folder, specification, self._problem, modes)
-        self._cost = {}
+        self._blanks, self._cost = {}, {}

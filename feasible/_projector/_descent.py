@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ COLD = Options(iterations=80, mu_end=1e-7, quick=0.2, slope=1e-5)
 WARM = COLD._replace(iterations=40, mu_start=1e-6, share=0.01)
 AGAIN = Options(slow=0.8, share=1e6)
 RELAX = COLD._replace(iterations=120)
+# Numbers, because looking an enumeration's members up takes longer than comparing with them
+_UNCHANGED, _HELD, _RELAXED, _FALLBACK, _REJECTED = map(int, Status)
 
 
 @dataclasses.dataclass
@@ -67,38 +70,34 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
     at, count = rungs.reply.at, len(request)
     found = Found(
         np.zeros((count, rungs.reply.size)),
-        np.full(count, Status.FALLBACK),
+        np.full(count, _FALLBACK),
         np.full(count, np.inf),
         np.zeros(count, dtype=int),
     )
     merit, settled = np.full(count, np.inf), np.zeros(count, dtype=bool)
 
     def attempt(rung: str, which: np.ndarray, options: Callable[[bool], Options], *, warm: bool) -> None:
-        index = np.flatnonzero(which)
-        if not index.size:
+        if not which.any():
             return
+        index = np.flatnonzero(which)
         rows = request[index]
         if not warm:
             rows[:, rungs.request.at.warm] *= -1.0
         most = clock.iterations(rung, options(False).iterations)
         if most < 1:
             return
-        for is_warm in (False, True):
-            some = (rows[:, rungs.request.at.warm.start] > 0) == is_warm
-            if not some.any():
-                continue
+        for is_warm, some in _kinds(rows[:, rungs.request.at.warm.start] > 0):
             chosen = options(is_warm)
-            rungs.set_options(rows, some, chosen._replace(iterations=min(most, chosen.iterations)))
+            bound = min(most, chosen.iterations)
+            rungs.set_options(rows, some, chosen if bound == chosen.iterations else chosen._replace(iterations=bound))
         replies = rungs.run(rung, rows)
         found.iterations[index] += replies[:, at.iterations.start].astype(int)
         value = replies[:, at.merit.start]
         value = np.where((replies[:, at.usable.start] > 0) & np.isfinite(value), value, np.inf)
         status, violation = verdict(rungs, replies)
-        holds = status <= Status.PROJECTED
+        holds = status <= _HELD
         # An answer that holds beats one that does not; among equals the nearer one is better.
-        better = (value < np.inf) & np.where(
-            holds == (found.status[index] <= Status.PROJECTED), value < merit[index], holds
-        )
+        better = (value < np.inf) & np.where(holds == (found.status[index] <= _HELD), value < merit[index], holds)
         taken = index[better]
         found.rows[taken], found.status[taken], found.violation[taken] = (
             replies[better],
@@ -109,18 +108,18 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
         settled[taken] = replies[better, at.converged.start] > 0
 
     attempt("hard", given, lambda warm: WARM if warm else COLD, warm=True)
-    attempt("hard", given & ~(settled & (found.status <= Status.PROJECTED)), lambda warm: AGAIN, warm=False)
-    attempt("elastic", given & (found.status > Status.PROJECTED), lambda warm: RELAX, warm=False)
+    attempt("hard", given & ~(settled & (found.status <= _HELD)), lambda warm: AGAIN, warm=False)
+    attempt("elastic", given & (found.status > _HELD), lambda warm: RELAX, warm=False)
 
-    lost = np.flatnonzero(~given | ~(settled | (found.status <= Status.PROJECTED)))
+    lost = np.flatnonzero(~given | ~(settled | (found.status <= _HELD)))
     if lost.size:
         replies = rungs.run("brake", request[lost])
         _, violation = verdict(rungs, replies)
-        better = ~given[lost] | (found.status[lost] == Status.FALLBACK) | (violation < found.violation[lost])
+        better = ~given[lost] | (found.status[lost] == _FALLBACK) | (violation < found.violation[lost])
         taken = lost[better]
         found.rows[taken], found.violation[taken] = replies[better], violation[better]
-        found.status[taken] = Status.FALLBACK
-    found.status[found.rows[:, at.any_sample.start] <= 0] = Status.REJECTED
+        found.status[taken] = _FALLBACK
+    found.status[found.rows[:, at.any_sample.start] <= 0] = _REJECTED
     return found
 
 
@@ -130,4 +129,11 @@ def verdict(rungs: Rungs, replies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     violation = replies[:, at.margins[0].start : at.margins[-1].stop].max(1, initial=0.0)
     holds = (replies[:, at.excess.start] <= ACCEPTED) & (violation <= BETWEEN)
     same = (replies[:, at.most.start] <= STILL) & (replies[:, at.turned.start] <= 10 * STILL)
-    return np.where(holds, np.where(same, Status.UNCHANGED, Status.PROJECTED), Status.RELAXED), violation
+    return np.where(holds, np.where(same, _UNCHANGED, _HELD), _RELAXED), violation
+
+
+def _kinds(warm: np.ndarray) -> list[tuple[bool, Any]]:
+    """Which rows are cold and which are warm, where there are any."""
+    if warm.all() or not warm.any():
+        return [(bool(warm[0]), slice(None))]
+    return [(False, ~warm), (True, warm)]

@@ -87,6 +87,7 @@ class Projector:
         self._rungs = Rungs(self._problem, self.horizon, 1 if modes == 1 else 4 if modes <= 4 else 8)
         self.specification = specification(vehicle, limits, self.weights, self.horizon, self.dt, self.consistency)
         self.configuration = digest(self.specification)
+        self._blanks: dict[tuple[bool, ...], np.ndarray] = {}
         self._cost: dict[str, tuple[float, float]] = {}  # per rung: seconds of a call, and of an iteration
 
     def warmup(self) -> Projector:
@@ -214,32 +215,36 @@ class Projector:
 
     def _request(self, values: np.ndarray, stated: np.ndarray, initial: np.ndarray, origin: np.ndarray) -> np.ndarray:
         """Flat requests without a warm start."""
-        layout, w = self._rungs.request, self.weights
-        request = np.zeros((len(values), layout.size))
-        local = values.copy()
+        key = tuple(stated)
+        if key not in self._blanks:
+            self._blanks[key] = self._blank(stated)
+        request = np.empty((len(values), self._rungs.request.size))
+        request[:] = self._blanks[key]
+        at = self._rungs.request.at
+        target, start = _horizons(request, at.target), request[:, at.initial[0].start : at.initial[-1].stop]
+        target[:], start[:] = values.transpose(0, 2, 1), initial
+        request[:, at.consistency] = self.consistency
         with np.errstate(over="ignore", invalid="ignore"):  # what is too far away is missing
-            local[..., :2] -= origin[:, None]
-        for i, (place, weight) in enumerate(
-            zip(layout.at.weight, (w.position, w.position, w.yaw, w.speed), strict=True)
-        ):
-            request[:, layout.at.target[i]] = local[..., i]
-            request[:, place] = weight if stated[i] else 0.0
-        start = initial.copy()
-        with np.errstate(over="ignore"):
+            target[:, :2] -= origin[:, :, None]
             start[:, :2] -= origin
-        for i, place in enumerate(layout.at.initial):
-            request[:, place.start] = start[:, i]
-        for place, effort in zip(layout.at.effort, w.controls, strict=True):
-            request[:, place] = effort
-        request[:, layout.at.consistency] = self.consistency
         return request
+
+    def _blank(self, stated: np.ndarray) -> np.ndarray:
+        """What requests with these columns have in common."""
+        at, w = self._rungs.request.at, self.weights
+        blank = np.zeros(self._rungs.request.size)
+        for place, weight, is_stated in zip(at.weight, (w.position, w.position, w.yaw, w.speed), stated, strict=True):
+            blank[place] = weight if is_stated else 0.0
+        for place, effort in zip(at.effort, w.controls, strict=True):
+            blank[place] = effort
+        return blank
 
     def _given(self, request: np.ndarray) -> np.ndarray:
         """`(N,)`: whether a row has any sample that the programs will not drop."""
-        at, sound = self._rungs.request.at, np.ones((len(request), self.horizon), dtype=bool)
-        for value, weight in zip(at.target, at.weight, strict=True):
-            sound &= (np.abs(request[:, value]) <= FARTHEST) | (request[:, weight] == 0.0)
-        return np.asarray(sound.any(-1))
+        at = self._rungs.request.at
+        target, weight = _horizons(request, at.target), _horizons(request, at.weight)
+        sound: np.ndarray = ((np.abs(target) <= FARTHEST) | (weight == 0.0)).all(1).any(-1)
+        return sound
 
     def _warm(
         self, request: np.ndarray, plan: Plan, batch: tuple[int, ...], origin: np.ndarray, elapsed: float
@@ -280,6 +285,11 @@ class Projector:
             _rungs=self._rungs,
             seconds=time.perf_counter() - began,
         )
+
+
+def _horizons(rows: np.ndarray, places: list[slice]) -> np.ndarray:
+    """The view `(N, len(places), T)` of neighbouring horizons."""
+    return rows[:, places[0].start : places[-1].stop].reshape(len(rows), len(places), places[0].stop - places[0].start)
 
 
 def _whole(initial_state: Any) -> Any:

@@ -97,28 +97,31 @@ class Rungs:
 
         Beyond their end the car rolls on in the same gear; rows that are not finite stay cold.
         """
-        at, to, T, dt = self.reply.at, self.request.at, self.horizon, self.problem.dt
-        first, states, controls = self.motion(replies)
-        prices = _block(replies, at.inner).reshape(len(replies), -1, T)
+        at, to, S, keep = self.reply.at, self.request.at, len(self.reply.at.first), self.horizon - shift
         usable = np.isfinite(replies).all(1) & np.isfinite(offset).all(1)
-        moved, inputs, costs = (np.zeros((len(replies), a.shape[1], T)) for a in (states, controls, prices))
-        keep = T - shift
-        moved[:, :, :keep], inputs[:, :, :keep], costs[:, :, :keep] = (
-            a[:, :, shift:] for a in (states, controls, prices)
-        )
-        rolling = states[:, :, -1].copy()
-        rolling[:, 4:] = 0.0
-        for k in range(keep, T):
-            rolling = self.problem.vehicle.step(rolling, np.zeros((len(rolling), controls.shape[1])), dt)
-            moved[:, :, k] = rolling
-        start = states[:, :, shift - 1].copy() if shift else first.copy()
-        start[:, :2] += offset
-        moved[:, :2] += offset[:, :, None]
-        for place, value in ((to.first, start), (to.states, moved), (to.controls, inputs), (to.inner, costs)):
-            _block(requests, place)[usable] = value.reshape(len(value), -1)[usable]
-        if shift == 0:
-            _block(requests, to.entry)[usable] = _block(replies, at.entry)[usable]
-        requests[usable, to.warm] = 1.0
+        before, path = self._path(replies, at), self._path(requests, to)
+        first = _block(requests, to.first)
+        with np.errstate(invalid="ignore", over="ignore"):  # of rows that stay cold
+            path[:, :, :keep] = before[:, :, shift:]
+            first[:] = before[:, :S, shift - 1] if shift else _block(replies, at.first)
+            if shift:
+                x, y, yaw, speed = before[:, :4, -1, None].swapaxes(0, 1)
+                ahead = speed * (self.problem.dt * np.arange(1, shift + 1))
+                path[:, 0, keep:], path[:, 1, keep:] = x + ahead * np.cos(yaw), y + ahead * np.sin(yaw)
+                path[:, 2, keep:], path[:, 3, keep:], path[:, 4:, keep:] = yaw, speed, 0.0
+            else:
+                _block(requests, to.entry)[:] = _block(replies, at.entry)
+            path[:, :2] += offset[:, :, None]
+            first[:, :2] += offset
+        requests[:, to.warm] = 1.0
+        if not usable.all():
+            for values in (path, first, _block(requests, to.entry), requests[:, to.warm]):
+                values[~usable] = 0.0
+
+    def _path(self, rows: np.ndarray, at: Any) -> np.ndarray:
+        """The view `(N, S + C + Z, T)` of states, controls and prices of requests or replies."""
+        places = [*at.states, *at.controls, *at.inner]
+        return rows[:, places[0].start : places[-1].stop].reshape(len(rows), len(places), self.horizon)
 
     def _reply(self) -> Reply:
         """A reply of blank scalars and horizons."""

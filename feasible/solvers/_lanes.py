@@ -58,7 +58,7 @@ class Program:
         self._tree = jax.tree.structure(shape)
         self._in_place = in_place is not None
         writer = Writer(self.width, self.dtype.itemsize == 8)
-        self._arena = writer.function(closed, self.inputs, self.outputs, in_place)
+        self._arena, self._spare = writer.function(closed, self.inputs, self.outputs, in_place)
         self._local = threading.local()
         self._engine = _compile(str(writer.module))
         address = self._engine.get_function_address("run")
@@ -82,6 +82,11 @@ class Program:
     def flat(self, rows: np.ndarray, steps: int) -> np.ndarray:
         """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""
         count = len(rows)
+        if 0 < count <= self.width:
+            source, sink = self.room(steps)
+            source[:, :count], source[:, count:] = rows.T, rows[-1:].T
+            self.once(source, sink, steps)
+            return sink.T[:count].copy()
         groups = -(-count // self.width)
         if count < groups * self.width:  # the last rows again, for the lanes that are left
             rows = rows[np.minimum(np.arange(groups * self.width), count - 1)]
@@ -117,7 +122,7 @@ class Program:
 
     def once(self, source: np.ndarray, sink: np.ndarray, steps: int) -> None:
         """One group, from `source` to `sink`."""
-        arena = self._workspace(self._arena * (steps + 2))
+        arena = self._workspace(self._arena * (steps + self._spare))
         self._run(steps, source.ctypes.data, sink.ctypes.data, arena.ctypes.data)
 
     @staticmethod
@@ -153,7 +158,7 @@ def _is_horizon(a: Any) -> bool:
 def _aligned(groups: int, vectors: int, width: int, dtype: np.dtype[Any]) -> np.ndarray:
     """`(groups, vectors, width)`, uninitialised, at an address that vector loads need."""
     size = groups * vectors * width * dtype.itemsize
-    raw = np.empty(size + 64, dtype=np.uint8)
+    raw = np.empty(size + 128, dtype=np.uint8)  # a register of steps of a single row may reach 64 bytes beyond the end
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(groups, vectors, width)
 

@@ -62,12 +62,17 @@ class Memory:
     Args:
         builder: of the function.
         math: its arithmetic, which forgets its values where a stretch of code ends.
-        steps: T. arena: memory of as many blocks as `blocks` tells in the end, each of T + 2 vectors.
+        steps: T. arena: memory of as many blocks as `blocks` tells in the end, each of T + `spare` vectors.
         align: of a vector, in bytes.
+        together: vectors that are read and written at once, where a vector is a single number; else 1.
     """
 
-    def __init__(self, builder: ir.IRBuilder, math: Elementwise, steps: Any, arena: Any, align: int):
+    def __init__(
+        self, builder: ir.IRBuilder, math: Elementwise, steps: Any, arena: Any, align: int, spare: int, together: int
+    ):
         self.builder, self.math, self.steps, self._arena, self._align = builder, math, steps, arena, align
+        self._spare, self.together = spare, together
+        self.register = ir.VectorType(math.vector.element, together)
         self.blocks, self._homes = 0, 0
 
     def at(self, pointer: Any, offset: Any) -> Any:
@@ -81,7 +86,7 @@ class Memory:
 
     def new(self, length: int = HORIZON, truth: bool = False) -> Block:
         """A block in the arena."""
-        size = self.builder.add(self.steps, INT(2))
+        size = self.builder.add(self.steps, INT(self._spare))
         self.blocks += 1
         return self.block(self.at(self._arena, self.builder.mul(size, INT(self.blocks - 1))), length, truth)
 
@@ -104,12 +109,32 @@ class Memory:
             return INT(traced)
         return self.builder.add(self.steps, INT(traced - HORIZON)) if traced != HORIZON else self.steps
 
-    def loop(self, count: Any, body: Callable[[Any], None]) -> None:
-        """`body(k)` for k = 0 .. count - 1, count > 0."""
+    def read_register(self, pointer: Any) -> Any:
+        """The numbers from a place on."""
+        return self.builder.load(self.builder.bitcast(pointer, self.register.as_pointer()), align=self._align)
+
+    def write_register(self, value: Any, pointer: Any) -> None:
+        """Numbers to a place and those after it."""
+        self.builder.store(value, self.builder.bitcast(pointer, self.register.as_pointer()), align=self._align)
+
+    def spread(self, value: Any) -> Any:
+        """A single number or truth value in all places of a register."""
+        return self.shuffled(value, [0] * self.together)
+
+    def shuffled(self, value: Any, places: list[int]) -> Any:
+        """A register of what stands at some places of another."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+        return self.builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+    def loop(self, count: Any, body: Callable[[Any], None], *, perhaps: bool = False) -> None:
+        """`body(k)` for k = 0 .. count - 1, count > 0, or >= 0 if `perhaps`."""
         before = self.builder.block
         block = self.builder.append_basic_block("loop")
         after = self.builder.append_basic_block("after")
-        self.builder.branch(block)
+        if perhaps:
+            self.builder.cbranch(self.builder.icmp_signed(">", count, INT(0)), block, after)
+        else:
+            self.builder.branch(block)
         self.builder.position_at_end(block)
         k = self.builder.phi(INT)
         k.add_incoming(INT(0), before)
@@ -132,7 +157,22 @@ class Memory:
             chosen = vectors[0] if isinstance(value, Block) else self.builder.select(value.which, *vectors[::-1])
             self.write(chosen, self.at(target, k))
 
-        self.loop(self.length(first.length), one)
+        if self.together == 1:
+            self.loop(self.length(first.length), one)
+            return
+
+        def several(group: Any) -> None:
+            k = self.builder.mul(group, INT(self.together))
+            numbers = [self.read_register(self.at(part.pointer, k)) for part in value.parts]
+            if isinstance(value, Choice):
+                numbers = [self.builder.select(self.spread(value.which), *numbers[::-1])]
+            self.write_register(numbers[0], self.at(target, k))
+
+        count = self.length(first.length)
+        groups = self.builder.sdiv(count, INT(self.together))
+        done = self.builder.mul(groups, INT(self.together))
+        self.loop(groups, several, perhaps=True)
+        self.loop(self.builder.sub(count, done), lambda k: one(self.builder.add(done, k)), perhaps=True)
 
     def made(self, value: Any) -> Any:
         """A value that is a block of its own if it was not yet made."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -12,7 +13,16 @@ from llvmlite import ir
 
 from feasible.solvers._lanes_math import ESTIMATES, Elementwise
 from feasible.solvers._lanes_memory import INT, Block, Choice, Memory, homes
+from feasible.solvers._lanes_over_time import OverTime
+from feasible.solvers._lanes_split import Split
 from feasible.solvers._traced import CALLS
+
+SPARE = 2  # vectors of a block beyond the horizon
+
+
+def together(width: int, double: bool) -> int:
+    """Steps that a single row's loops do at once."""
+    return 64 // (8 if double else 4) if width == 1 else 1
 
 
 class Writer:
@@ -25,10 +35,11 @@ class Writer:
         self.vector = ir.VectorType(scalar, width)
         self.width = width
         self.align = width * (8 if double else 4)
+        self.together = together(width, double)
 
     def function(
         self, closed: Any, inputs: Sequence[bool], outputs: Sequence[bool], in_place: Sequence[int] | None = None
-    ) -> int:
+    ) -> tuple[int, int]:
         """Writes `run(T, in, out, arena)`.
 
         Args:
@@ -38,7 +49,7 @@ class Writer:
             in_place: per output the input in whose place it is written; None for a memory of their own.
 
         Returns:
-            The number of blocks of the arena, each of T + 2 vectors.
+            The number of blocks of the arena, and what each has beyond T vectors.
         """
         pointer = self.vector.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [INT, pointer, pointer, pointer])
@@ -51,7 +62,8 @@ class Writer:
         first = function.append_basic_block("first")
         self.builder = ir.IRBuilder(first)
         self.math = Elementwise(self.builder, self.vector)
-        self.memory = memory = Memory(self.builder, self.math, self.steps, arena, self.align)
+        spare = SPARE + (self.together if self.together > 1 else 0)
+        self.memory = memory = Memory(self.builder, self.math, self.steps, arena, self.align, spare, self.together)
         places = [memory.at(source, p) for p in self._offsets(inputs)]
         values = [memory.block(p) if long else memory.read(p) for long, p in zip(inputs, places, strict=True)]
         mine = homes(*(values[i] for i in in_place or ()))
@@ -69,7 +81,7 @@ class Writer:
             memory.write(results[i], targets[i])
         self.builder.ret_void()
         ir.IRBuilder(self.entry).branch(first)
-        return memory.blocks
+        return memory.blocks, spare
 
     def _offsets(self, kinds: Sequence[bool]) -> list[Any]:
         scalars, horizons, found = 0, 0, []
@@ -112,7 +124,7 @@ class Writer:
             values = [read(a) for a in equation.invars]
             if equation.primitive.name == "while":
                 kept = foreign | homes(*(v for a, v in env.items() if last.get(a, -1) > i))
-                found = self._while(equation.params, [self.memory.made(v) for v in values], kept)
+                found = self.loop(equation.params, [self.memory.made(v) for v in values], kept)
             else:
                 found = self._equation(equation, values)
             env.update(zip(equation.outvars, found, strict=True))
@@ -165,6 +177,9 @@ class Writer:
     def _scan(self, params: Any, values: list[Any]) -> list[Any]:
         closed, constants, carried = params["jaxpr"], params["num_consts"], params["num_carry"]
         fixed, start, xs = values[:constants], values[constants : constants + carried], values[constants + carried :]
+        if self.together > 1:
+            split = Split.of(closed, constants, carried)
+            return OverTime(self, split, fixed, start, xs, reverse=params["reverse"]).write()
         slots = [self._slot() for _ in start]
         for slot, value in zip(slots, start, strict=True):
             self.builder.store(self.math.number(value), slot)
@@ -184,8 +199,16 @@ class Writer:
         self.memory.loop(self.steps, one)
         return [*(self.builder.load(slot) for slot in slots), *ys]
 
-    def _while(self, params: Any, values: list[Any], kept: set[int]) -> list[Any]:
-        """A loop; what it carries lies where it began, unless that is a home to be `kept`."""
+    @contextmanager
+    def speaking(self, math: Elementwise) -> Iterator[None]:
+        """With vectors of another size."""
+        before = self.math, self.vector, self.width
+        self.math, self.vector, self.width = math, math.vector, math.vector.count
+        yield
+        self.math, self.vector, self.width = before
+
+    def loop(self, params: Any, values: list[Any], kept: set[int]) -> list[Any]:
+        """A while loop; what it carries lies where it began, unless that is a home to be `kept`."""
         first, second = params["cond_nconsts"], params["body_nconsts"]
         test, body = params["cond_jaxpr"], params["body_jaxpr"]
         outside, fixed, start = values[:first], values[first : first + second], values[first + second :]

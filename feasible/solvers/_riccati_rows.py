@@ -106,10 +106,13 @@ def begin(values: Vector, sides: Sequence[Side], soft: Sequence[bool], mu: Array
 
 
 def known(values: Vector, sides: Sequence[Side], prices: Sequence[Array], mu: Array) -> Barrier:
-    """The barrier of hard rows whose prices are known: slacks at the room that is left, or at μ over the price."""
+    """The barrier of hard rows whose prices are known: slacks at the room that is left, or at μ over the price.
+
+    A row with hardly a price is believed to have the room that it has, and √μ at least.
+    """
     slacks, raised = [], []
     for (i, sign, bound), z in zip(sides, prices, strict=True):
-        s = jnp.maximum(sign * (bound - values[i]), mu / jnp.maximum(z, mu))
+        s = jnp.maximum(sign * (bound - values[i]), mu / jnp.maximum(z, jnp.sqrt(mu)))
         slacks.append(s)
         raised.append(jnp.maximum(z, mu / s))
     return Barrier(slacks, raised, [None] * len(slacks), [None] * len(slacks))

@@ -86,7 +86,7 @@ class Traced:
         self.steps: list[Step] = []
         self._numbers: dict[Any, list[int]] = {}
         self.held: dict[int, Any] = {}  # arrays that the function closes over, possibly of an outer trace
-        self._count = len(closed.jaxpr.invars)
+        self.inputs = self._count = len(closed.jaxpr.invars)
         self.results = self._walk(closed.jaxpr, closed.consts, list(range(self._count)))
         needed = {r for r in self.results if isinstance(r, int)}
         kept = []
