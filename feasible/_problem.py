@@ -17,6 +17,7 @@ by hand; their error of 1e-9 is far below what a Gauss-Newton step notices.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Problem:
     effort: np.ndarray
     fractions: tuple[float, ...] = FRACTIONS
 
-    @property
+    @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
         """The constraint rows of every step."""
         controls = frozenset(self.vehicle.CONTROLS)

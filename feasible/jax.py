@@ -249,7 +249,7 @@ def _pulled(kernel: Kernel, request: Request, reply: Reply, against: Cotangent) 
     options = _POLISH[kernel.stage.dtype.itemsize]
     options = _numbers(options._replace(mu_start=options.mu_end), number)
     state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options))
-    found: Adjoint = adjoint(kernel, state.it, data, number + options.mu_end, against)
+    found: Adjoint = adjoint(kernel, state.it, data, number + options.mu_end, against, whole=False)
     sound = (state.solved > 0) & (reply.iterations > 0)
     for leaf in jax.tree.leaves(found):
         sound = sound & (jnp.isfinite(leaf) if leaf.ndim == number.ndim else jnp.all(jnp.isfinite(leaf), axis=0))

@@ -15,7 +15,7 @@ from feasible import Trajectory, presets, project_vjp
 from feasible._ladder import _start
 from feasible.solvers._riccati_adjoint import Cotangent
 from feasible.solvers._riccati_loop import Options
-from feasible.solvers._riccati_vjp import ADJOINT, _barriers, pull_back
+from feasible.solvers._riccati_vjp import WHOLE, _barriers, pull_back
 from feasible.solvers.riccati import Riccati, numbers, pack, prices, unpack
 
 VEHICLE, LIMITS = feasible.vehicles.nuplan_pacifica(), presets.physical()
@@ -28,7 +28,7 @@ def resolve(problem, states, controls, multipliers):
     known = np.isfinite(problem.initial_state)
     states = states.copy()
     states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
-    kernel, engine = Riccati().compiled(problem, False, ADJOINT)
+    kernel, engine = Riccati().compiled(problem, False, WHOLE)
     it, data = pack(kernel, problem, states, controls)
     inner, entry = _barriers(kernel, multipliers)
     against = Cotangent(it.x0, it.x, it.u)

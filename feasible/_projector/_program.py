@@ -91,7 +91,7 @@ def begun(kernel: Kernel, it: Iterate, data: Data, request: Request, news: Array
     )
     cold = start(kernel, it, mu, jnp.zeros_like(mu) + options.room)
     inner, entry = (Barrier(z, z, [None] * len(z), [None] * len(z)) for z in (request.inner, request.entry))
-    priced = resume(kernel, it._replace(inner=inner, entry=entry), mu)
+    priced = resume(kernel, it._replace(inner=inner, entry=entry), mu, jnp.sqrt(mu))  # of a changed problem
     chosen = jax.tree.map(lambda a, b: jnp.where(warm, a, b), priced, cold)
     return loop.begin_at(kernel, chosen, data, mu)
 

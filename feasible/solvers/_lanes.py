@@ -69,13 +69,20 @@ class Program:
         """Of a pytree of arrays `(N,)` and `(N, T)`; results likewise. Groups of rows go to all cores."""
         leaves = [np.asarray(a) for a in jax.tree.leaves(arguments)]
         steps = next(a.shape[1] for a, long in zip(leaves, self.inputs, strict=True) if long)
-        rows = np.empty((len(leaves[0]), self._size(self.inputs, steps)), self.dtype)
+        count = len(leaves[0])
+        if count <= self.width:
+            order = sorted(range(len(leaves)), key=self.inputs.__getitem__)  # scalars first
+            found = self.flat(np.concatenate([leaves[i].reshape(count, -1) for i in order], axis=1), steps)
+            places = zip(self.places(self.outputs, steps), self.outputs, strict=True)
+            return jax.tree.unflatten(self._tree, [found[:, p] if long else found[:, p.start] for p, long in places])
+        groups = -(-count // self.width)
+        packed = _aligned(groups, self._size(self.inputs, steps), self.width, self.dtype)
         for place, leaf in zip(self.places(self.inputs, steps), leaves, strict=True):
-            rows[:, place] = leaf.reshape(len(leaf), -1)
-        result = self.flat(rows, steps)
+            packed[:, place] = self._grouped(leaf.reshape(count, -1))
+        result = self._groups(packed, steps)
         out = []
         for place, long in zip(self.places(self.outputs, steps), self.outputs, strict=True):
-            values = result[:, place]
+            values = np.swapaxes(result[:, place], 1, 2).reshape(groups * self.width, -1)[:count]
             out.append(values if long else values[:, 0])
         return jax.tree.unflatten(self._tree, out)
 
@@ -88,12 +95,22 @@ class Program:
             self.once(source, sink, steps)
             return sink.T[:count].copy()
         groups = -(-count // self.width)
-        if count < groups * self.width:  # the last rows again, for the lanes that are left
-            rows = rows[np.minimum(np.arange(groups * self.width), count - 1)]
         packed = _aligned(groups, rows.shape[1], self.width, self.dtype)
-        np.copyto(packed, np.swapaxes(rows.reshape(groups, self.width, -1), 1, 2))
-        result = _aligned(groups, self._size(self.outputs, steps), self.width, self.dtype)
+        packed[:] = self._grouped(rows)
+        return np.swapaxes(self._groups(packed, steps), 1, 2).reshape(groups * self.width, -1)[:count]
 
+    def _grouped(self, rows: np.ndarray) -> np.ndarray:
+        """The view `(groups, n, width)` of rows `(N, n)`; the last rows come again in the lanes that are left."""
+        count = len(rows)
+        groups = -(-count // self.width)
+        if count < groups * self.width:
+            rows = rows[np.minimum(np.arange(groups * self.width), count - 1)]
+        return np.swapaxes(rows.reshape(groups, self.width, rows.shape[1]), 1, 2)
+
+    def _groups(self, packed: np.ndarray, steps: int) -> np.ndarray:
+        """Results `(groups, outputs, width)` of inputs `(groups, inputs, width)`, on all cores."""
+        groups = len(packed)
+        result = _aligned(groups, self._size(self.outputs, steps), self.width, self.dtype)
         workers = min(cores(), groups)
 
         def work(first: int) -> None:
@@ -101,7 +118,7 @@ class Program:
                 self.once(packed[g], result[g], steps)
 
         share(work, workers)
-        return np.swapaxes(result, 1, 2).reshape(groups * self.width, -1)[:count]
+        return result
 
     def _workspace(self, vectors: int) -> np.ndarray:
         """Kept for the next call of the same thread: fresh memory would cost a page fault every 4 kB."""

@@ -40,23 +40,26 @@ class Adjoint(NamedTuple):
 
     Attributes:
         x0: S arrays `(B,)`. x: S arrays `(T, B)`. u: C arrays `(T, B)`: a.
-        first: S arrays `(B,)`: b of the given first state. costate: S arrays `(T, B)`: b of the dynamics.
+        first: S arrays `(B,)`: b of the given first state.
+        sums: per one-sided row of the steps `(B,)`: W G a, summed over time. entry: `(B,)`: of the entry.
+        costate: S arrays `(T, B)`: b of the dynamics; this and the following only where all is asked for.
         lam: S arrays `(T, B)`: λ of the dynamics at the solution.
-        inner: per one-sided row of the steps `(T, B)`, entry: `(B,)`: W G a.
+        inner: per one-sided row of the steps `(T, B)`: W G a.
     """
 
     x0: list[Array]
     x: list[Array]
     u: list[Array]
     first: list[Array]
+    sums: list[Array]
+    entry: list[Array]
     costate: list[Array]
     lam: list[Array]
     inner: list[Array]
-    entry: list[Array]
 
 
-def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotangent) -> Adjoint:
-    """Solves the adjoint system of rows at their solution `it`."""
+def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotangent, *, whole: bool) -> Adjoint:
+    """Solves the adjoint system of rows at their solution `it`; `whole` with what parameters of the vehicle need."""
     stage, S = kernel.stage, kernel.stage.S
 
     def back(carry: Any, inputs: Any) -> Any:
@@ -76,12 +79,12 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
             h[S + i] = la.add(h[S + i], -vu[i])
         K, k, _, P_new, p_new = kernel.eliminate(H, h)
         ahead = [P[i][j] for i in range(S) for j in range(i, S)]
-        return (P_new, p_new, slope[:S]), (K, k, ahead, p, lam)
+        return (P_new, p_new, slope[:S]), (K, k, (ahead, p, lam) if whole else ())
 
     zero = jnp.zeros_like(it.x0[0])
     start = [zero] * (S * (S + 1) // 2), [zero] * S, [zero] * S
     inputs = previous(it), it.x, it.u, data.target, data.weight, it.inner, against.x, against.u
-    (P_entries, p, _), (K, k, ahead, along, lam) = la.scan(back, start, inputs, reverse=True)
+    (P_entries, p, _), (K, k, more) = la.scan(back, start, inputs, reverse=True)
     P = la.from_triangle(P_entries, S)
     if stage.entry.rows:
         M, _, _ = condense(stage.entry, kernel.entry_sides, entered(it), it.entry, mu)
@@ -91,8 +94,9 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
     # What is left of the first state's equation is the multiplier of what is given: M a + b = v.
     first = [jnp.where(f > 0.0, 0.0, -v) for f, v in zip(data.free, la.plus(la.apply(P, dx0), p), strict=True)]
 
-    def onward(dx: Any, inputs: Any) -> Any:
-        x, u, barrier, K, k, ahead, along = inputs
+    def onward(carry: Any, inputs: Any) -> Any:
+        dx, sums = carry
+        x, u, barrier, K, k, more = inputs
         z = [*x, *u]
         du = la.plus(la.apply(K, dx), k)
         dz = [*dx, *du]
@@ -106,16 +110,21 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
                 shifted = la.apply(move, dz)
             values, gradients = signals.first([*inside, *u])
             moved += _prices(values, la.apply(gradients, [*shifted, *du]), sides, part, mu)
-        costate = la.plus(la.apply(la.from_triangle(ahead, S), after), along)
-        return after, (after, du, costate, moved)
+        rest: Any = ()
+        if whole:
+            ahead, along, lam = more
+            rest = la.plus(la.apply(la.from_triangle(ahead, S), after), along), lam, moved
+        return (after, la.plus(sums, moved)), (after, du, rest)
 
-    _, (x, u, costate, inner) = la.scan(onward, dx0, (previous(it), it.u, it.inner, K, k, ahead, along))
+    nothing = [zero for _ in it.inner.z]
+    inputs = previous(it), it.u, it.inner, K, k, more
+    (_, sums), (x, u, rest) = la.scan(onward, (dx0, nothing), inputs)
     entry: Vector = []
     if stage.entry.rows:
         values, gradients = stage.entry.first(entered(it))
         slopes = la.apply(gradients, [*dx0, *(zero for _ in it.u)])
         entry = _prices(values, slopes, kernel.entry_sides, it.entry, mu)
-    return Adjoint(dx0, x, u, first, costate, lam, inner, entry)
+    return Adjoint(dx0, x, u, first, sums, entry, *(rest if whole else ([], [], [])))
 
 
 def _prices(values: Vector, slopes: Vector, sides: Any, barrier: Any, mu: Array) -> Vector:

@@ -97,7 +97,7 @@ def first_barrier(kernel: Kernel, it: Iterate, data: Data, options: Options) -> 
 def again(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
     """The first state from an iterate that is nearly solved, with its prices."""
     mu = jnp.zeros_like(it.x0[0]) + options.mu_start
-    return begin_at(kernel, resume(kernel, it, mu), data, mu)
+    return begin_at(kernel, resume(kernel, it, mu, mu), data, mu)
 
 
 def begin_at(kernel: Kernel, it: Iterate, data: Data, mu: Array) -> State:

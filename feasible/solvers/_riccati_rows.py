@@ -105,14 +105,15 @@ def begin(values: Vector, sides: Sequence[Side], soft: Sequence[bool], mu: Array
     return fresh
 
 
-def known(values: Vector, sides: Sequence[Side], prices: Sequence[Array], mu: Array) -> Barrier:
+def known(values: Vector, sides: Sequence[Side], prices: Sequence[Array], mu: Array, least: Array) -> Barrier:
     """The barrier of hard rows whose prices are known: slacks at the room that is left, or at μ over the price.
 
-    A row with hardly a price is believed to have the room that it has, and √μ at least.
+    Of a row with a price below `least` it is the price that is not believed: its slack is no more than μ / least, or
+    the room that it has.
     """
     slacks, raised = [], []
     for (i, sign, bound), z in zip(sides, prices, strict=True):
-        s = jnp.maximum(sign * (bound - values[i]), mu / jnp.maximum(z, jnp.sqrt(mu)))
+        s = jnp.maximum(sign * (bound - values[i]), mu / jnp.maximum(z, least))
         slacks.append(s)
         raised.append(jnp.maximum(z, mu / s))
     return Barrier(slacks, raised, [None] * len(slacks), [None] * len(slacks))

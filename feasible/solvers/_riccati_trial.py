@@ -16,21 +16,24 @@ from feasible.solvers._riccati_kernel import Data, Iterate, Kernel, entered, pre
 from feasible.solvers._riccati_rows import Barrier, Totals, along, begin, join, judge, known
 
 
-def resume(kernel: Kernel, it: Iterate, mu: Array) -> Iterate:
-    """With the prices of `it`, which is nearly solved, and slacks beside them on the central path of μ or above."""
+def resume(kernel: Kernel, it: Iterate, mu: Array, least: Array) -> Iterate:
+    """With the prices of `it`, which is nearly solved, and slacks beside them on the central path of μ or above.
+
+    Prices below `least` are not believed; see `known`.
+    """
     stage = kernel.stage
 
     def step(nothing: Any, inputs: Any) -> Any:
         x, u, barrier = inputs
         z, parts = [*x, *u], []
         for f, signals, sides, part in kernel.parts(barrier):
-            parts.append(known(signals.value([*stage.flows[f].value(z), *u]), sides, part.z, mu))
+            parts.append(known(signals.value([*stage.flows[f].value(z), *u]), sides, part.z, mu, least))
         return nothing, join(parts)
 
     _, inner = la.scan(step, (), (previous(it), it.u, it.inner))
     entry = it.entry
     if stage.entry.rows:
-        entry = known(stage.entry.value(entered(it)), kernel.entry_sides, entry.z, mu)
+        entry = known(stage.entry.value(entered(it)), kernel.entry_sides, entry.z, mu, least)
     return it._replace(inner=inner, entry=entry)
 
 

@@ -21,11 +21,12 @@ from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier
-from feasible.solvers.riccati import Engine, Riccati, Task, example, numbers, pack, prices, unpack
+from feasible.solvers.riccati import Engine, Riccati, Task, answer, example, numbers, pack, prices, unpack
 
-POLISH = (  # attempts: from a solution two or three iterations are enough, unless it is nearly degenerate
-    Options(iterations=40, mu_start=0.0, slope=1e-9, fall=1e-12, last=0.0),
-    Options(iterations=80, mu_start=1e-7, quick=0.1, slope=1e-9, fall=1e-12, last=0.0),
+POLISH = (  # attempts: from a solution three iterations are enough, unless it is nearly degenerate
+    Options(iterations=3, mu_start=0.0, slope=1e-9, fall=1e-12, last=1e-7),
+    Options(iterations=40, mu_start=0.0, slope=1e-9, fall=1e-12, last=1e-7),
+    Options(iterations=80, mu_start=1e-7, quick=0.1, slope=1e-9, fall=1e-12, last=1e-7),
     Options(iterations=80, mu_start=1e-6, quick=0.2, slope=1e-7, fall=1e-9, last=0.0),
 )
 
@@ -78,7 +79,7 @@ def pull_back(
         backend: whose engine to use; the derivative is computed in float64 in any case.
     """
     backend = dataclasses.replace(backend or Riccati(), dtype=np.float64)  # prices over slacks need the digits
-    kernel, engine = backend.compiled(problem, False, ADJOINT)
+    kernel, engine = backend.compiled(problem, False, WHOLE if vehicle else ADJOINT)
     result, pending = None, np.arange(len(states))
     for options in POLISH:
         part = problem.select(pending)
@@ -112,10 +113,14 @@ def _put(result: Pulled, found: Pulled, rows: np.ndarray) -> None:
             a[rows] = b
 
 
-def _adjoint(kernel: Kernel, arguments: Any) -> tuple[State, Adjoint]:
+def _adjoint(kernel: Kernel, whole: bool, arguments: Any) -> tuple[State, Adjoint]:
+    """The solution, as much of it as is needed, and the adjoint system's."""
     it, data, options, against = arguments
     state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options))
-    return state, adjoint(kernel, state.it, data, jnp.zeros_like(it.x0[0]) + options.mu_end, against)
+    found = adjoint(kernel, state.it, data, jnp.zeros_like(it.x0[0]) + options.mu_end, against, whole=whole)
+    state = answer(state)
+    nothing = Barrier([], [], [], [])
+    return state if whole else state._replace(it=state.it._replace(inner=nothing, entry=nothing)), found
 
 
 def _example(kernel: Kernel, number: Any, horizon: Any) -> Any:
@@ -130,27 +135,30 @@ def _example(kernel: Kernel, number: Any, horizon: Any) -> Any:
     return it, data, options, Cotangent([number] * S, [horizon] * S, [horizon] * C)
 
 
-def _in_lanes(kernel: Kernel, width: int | None) -> Engine:
+def _in_lanes(whole: bool, kernel: Kernel, width: int | None) -> Engine:
     from feasible.solvers._lanes import HORIZON, Program
 
     blank = _example(kernel, np.zeros(()), np.zeros(HORIZON))
-    return Program(functools.partial(_adjoint, kernel), blank, kernel.stage.dtype, width)
+    return Program(functools.partial(_adjoint, kernel, whole), blank, kernel.stage.dtype, width)
 
 
-def _by_xla(kernel: Kernel) -> Engine:
+def _by_xla(whole: bool, kernel: Kernel) -> Engine:
     from feasible.solvers._xla_engine import Chunks
 
-    return Chunks(functools.partial(_adjoint, kernel), kernel.stage.dtype)
+    return Chunks(functools.partial(_adjoint, kernel, whole), kernel.stage.dtype)
 
 
-ADJOINT = Task(_in_lanes, _by_xla)
+ADJOINT, WHOLE = (
+    Task(functools.partial(_in_lanes, whole), functools.partial(_by_xla, whole)) for whole in (False, True)
+)
 
 
 def _barriers(kernel: Kernel, multipliers: np.ndarray) -> tuple[Barrier, Barrier]:
     """Prices of the one-sided rows, `(N, T)` and `(N,)`, from multipliers `(N, T, R)`; slacks are placeholders."""
     of_steps, of_entry = kernel.one_sided()
-    inner = [np.maximum(sign * multipliers[..., r], 0.0) for r, sign in of_steps]
-    entry = [np.maximum(sign * multipliers[:, 0, r], 0.0) for r, sign in of_entry]
+    above, below = np.maximum(multipliers, 0.0), np.maximum(-multipliers, 0.0)
+    inner = [(above if sign > 0 else below)[..., r] for r, sign in of_steps]
+    entry = [(above if sign > 0 else below)[:, 0, r] for r, sign in of_entry]
     return Barrier(inner, inner, [None] * len(inner), [None] * len(inner)), Barrier(
         entry, entry, [None] * len(entry), [None] * len(entry)
     )
@@ -160,26 +168,27 @@ def _parameters(kernel: Kernel, problem: Problem, state: State, found: Adjoint, 
     stage = kernel.stage
     typical, S = np.asarray(stage.typical), stage.S
     states, controls = unpack(kernel, state)
-    solved = np.asarray(state.solved) > 0
+    x, u, first = (np.stack(values, axis=-1) for values in (found.x, found.u, found.first))
+    of_steps, of_entry = kernel.one_sided()
+    by_row = np.stack([*found.sums, *found.entry])
     # A row at a degenerate solution has an infinite derivative somewhere; it has none rather than a wrong one.
-    finite = functools.reduce(
-        np.logical_and, (np.isfinite(a).reshape(len(a), -1).all(1) for a in jax.tree.leaves(found))
+    more = jax.tree.leaves((found.x0, found.costate, found.lam, found.inner)) if vehicle else []
+    parts = [np.moveaxis(by_row, 0, -1), x, u, first, *more]
+    solved = (np.asarray(state.solved) > 0) & np.all(
+        [np.isfinite(a).reshape(len(states), -1).all(1) for a in parts], axis=0
     )
-    solved &= finite
     keep = solved[:, None, None]
 
-    a_x = np.where(keep, np.stack(found.x, axis=-1) * typical[:S], 0.0)
-    a_u = np.where(keep, np.stack(found.u, axis=-1) * typical[S:], 0.0)
+    a_x, a_u = np.where(keep, x * typical[:S], 0.0), np.where(keep, u * typical[S:], 0.0)
     residual = problem.residual(states)
-    fixed = np.stack(found.first, axis=-1) / typical[:S]
+    fixed = first / typical[:S]
     bounds: dict[str, dict[str, np.ndarray]] = {"upper": {}, "lower": {}}
     for name in bounds:
         bounds[name] = {limit.name: np.zeros(len(states)) for limit in problem.limits}
-    of_steps, of_entry = kernel.one_sided()
-    for (r, sign), move in zip([*of_steps, *of_entry], [*found.inner, *found.entry], strict=True):
-        name = problem.limits[problem.rows[r].limit].name
-        pulled = sign * np.where(solved, np.asarray(move).reshape(len(states), -1).sum(1), 0.0) / stage.scale[r]
-        bounds["upper" if sign > 0 else "lower"][name] += pulled
+    units = np.array([sign / stage.scale[r] for r, sign in (*of_steps, *of_entry)])
+    pulled = np.where(solved, by_row * units[:, None], 0.0)
+    for (r, sign), value in zip([*of_steps, *of_entry], pulled, strict=True):
+        bounds["upper" if sign > 0 else "lower"][problem.limits[problem.rows[r].limit].name] += value
     return Pulled(
         target=problem.weight * a_x[..., :4],
         weight=-a_x[..., :4] * residual,

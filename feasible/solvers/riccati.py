@@ -111,7 +111,7 @@ class Riccati:
         known = np.isfinite(problem.initial_state)
         states, controls = np.array(states, dtype=float), np.array(controls, dtype=float)
         states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
-        multipliers = np.zeros((count, len(problem.rows), steps))
+        multipliers = np.zeros((len(problem.rows), count, steps))
         iterations, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
         start = states.copy(), controls.copy()
         pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
@@ -123,11 +123,11 @@ class Riccati:
                 it, data = pack(kernel, problem.select(some), start[0][some], start[1][some])
                 state = engine((it, data, numbers(options, len(pending))))
                 states[some], controls[some] = unpack(kernel, state)
-                multipliers[some] = np.moveaxis(prices(kernel, state.it.inner.z, state.it.entry.z), -1, 1)
+                multipliers[:, some] = np.moveaxis(prices(kernel, state.it.inner.z, state.it.entry.z), -1, 0)
                 iterations[some] += np.asarray(state.count).astype(int)
                 converged[some] = np.asarray(state.solved) > 0
                 pending = pending[~converged[pending]]
-        return Solution(states, controls, np.moveaxis(multipliers, 1, -1), iterations, converged)
+        return Solution(states, controls, np.moveaxis(multipliers, 0, -1), iterations, converged)
 
     def compiled(self, problem: Problem, elastic: bool, task: Task) -> tuple[Kernel, Engine]:
         """The kernel of a problem's structure, and a program on it; kept for the next call.
@@ -188,7 +188,7 @@ def _solve_in_lanes(kernel: Kernel, width: int | None) -> Engine:
 
     arguments = example(kernel, np.zeros(()), np.zeros(HORIZON))
     state = jax.eval_shape(lambda a: loop.begin(kernel, *a), arguments)
-    return Stream(turns, arguments, state, _answer, lambda state: state.done, kernel.stage.dtype, width)
+    return Stream(turns, arguments, state, answer, lambda state: state.done, kernel.stage.dtype, width)
 
 
 def _solve_by_xla(kernel: Kernel) -> Engine:
@@ -200,7 +200,7 @@ def _solve_by_xla(kernel: Kernel) -> Engine:
 SOLVE = Task(_solve_in_lanes, _solve_by_xla)
 
 
-def _answer(state: State) -> State:
+def answer(state: State) -> State:
     """A state without slacks and totals, of which nobody asks when a row is done."""
     inner, entry = (Barrier([], b.z, [], []) for b in (state.it.inner, state.it.entry))
     return state._replace(it=state.it._replace(inner=inner, entry=entry), totals=Totals(*[()] * 6))
@@ -239,15 +239,13 @@ def unpack(kernel: Kernel, state: State) -> tuple[np.ndarray, np.ndarray]:
 def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
     """Multipliers `(N, T, R)` from the prices of one-sided rows, `(N, T)` of the steps and `(N,)` of the entry."""
     count, steps = inner[0].shape
-    price = np.zeros((count, len(kernel.stage.problem.rows), steps))
+    price = np.zeros((len(kernel.stage.problem.rows), count, steps))
     of_steps, of_entry = kernel.one_sided()
     for (r, sign), z in zip(of_steps, inner, strict=True):
-        (np.add if sign > 0 else np.subtract)(price[:, r], z, out=price[:, r])
-    if of_entry:
-        first = price[:, :, 0]
-        for (r, sign), z in zip(of_entry, entry, strict=True):
-            first[:, r] += sign * z
-    return np.moveaxis(price, 1, -1)
+        (np.add if sign > 0 else np.subtract)(price[r], z, out=price[r])
+    for (r, sign), z in zip(of_entry, entry, strict=True):
+        price[r, :, 0] += sign * z
+    return np.moveaxis(price, 0, -1)
 
 
 @functools.cache
