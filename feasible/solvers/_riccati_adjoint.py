@@ -117,8 +117,7 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
         return (after, la.plus(sums, moved)), (after, du, rest)
 
     nothing = [zero for _ in it.inner.z]
-    inputs = previous(it), it.u, it.inner, K, k, more
-    (_, sums), (x, u, rest) = la.scan(onward, (dx0, nothing), inputs)
+    (_, sums), (x, u, rest) = la.scan(onward, (dx0, nothing), (previous(it), it.u, it.inner, K, k, more))
     entry: Vector = []
     if stage.entry.rows:
         values, gradients = stage.entry.first(entered(it))
