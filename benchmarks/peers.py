@@ -48,6 +48,7 @@ def everything(name: str, sets: dict[str, Rows], horizons: dict[int, Rows], plan
     """All measurements of one method but its gradients; answers included, for the judge."""
     first, is_ours = next(iter(sets.values())), name in methods.OURS
     out: dict[str, Any] = {"compile": measure.compiling(name, first), "sets": {}, "batches": {}, "horizons": {}}
+    out["alone"] = {}
     is_xla = "xla" in name  # each preset and each horizon is another program, which takes long to compile
     for key, rows in sets.items():
         if is_xla and "T=80" not in key:
@@ -56,6 +57,7 @@ def everything(name: str, sets: dict[str, Rows], horizons: dict[int, Rows], plan
         if is_ours:
             sizes = [s for s in plan["sizes"] if s <= 256 or not is_xla]
             out["batches"][key] = {name: measure.batches(name, rows, sizes, False)}
+            out["alone"][key] = measure.one_by_one(name, rows, 64)
             if "lanes" in name:
                 sizes = [s for s in sizes if s <= 1024]
                 out["batches"][key][f"{name}, one core"] = measure.batches(name, rows, sizes, True)
@@ -130,7 +132,7 @@ def judge(raw: dict[str, Any], sets: dict[str, Rows], horizons: dict[int, Rows])
                     out["batches"][key][method][str(size)] = said
                 if method == name:
                     entry["per_second"] = max(b["per_second"] for b in out["batches"][key][method].values())
-                    out["independence"][f"{key}, {name}"] = apart(a["cold"], runs)
+                    out["independence"][f"{key}, {name}"] = apart(r["alone"][key], runs)
             out["sets"][key][name] = entry
     for steps, rows in horizons.items():
         best = best_known(rows, raw, steps, "horizons")
@@ -141,12 +143,12 @@ def judge(raw: dict[str, Any], sets: dict[str, Rows], horizons: dict[int, Rows])
     return out
 
 
-def apart(single: dict[str, np.ndarray], runs: list[dict[str, Any]]) -> float:
+def apart(single: np.ndarray, runs: list[dict[str, Any]]) -> float:
     """Largest distance [m] between a row's positions alone and in any batch."""
     far = 0.0
     for run in runs:
-        count = min(len(single["states"]), len(run["states"]))
-        gap = run["states"][:count, :, :2] - single["states"][:count, :, :2]
+        count = min(len(single), len(run["states"]))
+        gap = run["states"][:count, :, :2] - single[:count, :, :2]
         far = max(far, float(np.hypot(gap[..., 0], gap[..., 1]).max()))
     return far
 
@@ -175,7 +177,7 @@ def main() -> None:
     sets |= real(folder(args.data), plan["rows"], args.seed)
     horizons = {t: synthetic(t, 8, "nuplan_comfort", args.seed) for t in plan["horizons"]}
     raw, left_out, pulled = {}, {}, {}
-    for name in args.methods.split(",") if args.methods else (*methods.OURS, *methods.PEERS):
+    for name in args.methods.split(",") if args.methods else (*methods.OURS, methods.PROJECTOR, *methods.PEERS):
         reason = alone(measure.available, name)
         began = time.perf_counter()
         if reason:

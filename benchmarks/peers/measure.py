@@ -74,6 +74,13 @@ def _arrays(found: list[Found]) -> dict[str, np.ndarray]:
     return {name: np.array([getattr(f, name) for f in found]) for name in names}
 
 
+def one_by_one(name: str, rows: Rows, count: int) -> np.ndarray:
+    """States `(count, T + 1, S)` of rows, each in a batch of its own on the program that serves batches."""
+    method = _method(name)
+    method.prepare(rows)
+    return np.concatenate([method.batch(rows.take(slice(i, i + 1)))[0] for i in range(min(count, len(rows)))])
+
+
 def batches(name: str, rows: Rows, sizes: list[int], one_core: bool) -> list[dict[str, Any]]:
     """Batches of the given sizes: best of up to three runs, and the answers."""
     if one_core and hasattr(os, "sched_setaffinity"):
@@ -100,14 +107,15 @@ def derivative(name: str, rows: Rows, sizes: list[int]) -> list[dict[str, float]
     for size in sizes:
         part = rows.take(np.arange(size) % len(rows))
         by = rng.normal(size=part.states.shape) * ([1.0, 1.0] + [0.0] * (part.states.shape[-1] - 2))
+        backend = method.alone if size == 1 else method.backend
         best = [np.inf, np.inf]
         for _ in range(3):  # the first of them compiles the backward program
             began = time.perf_counter()
-            s = method.backend.solve(part.problem, part.states, part.controls)
+            s = backend.solve(part.problem, part.states, part.controls)
             middle = time.perf_counter()
             pulled = pull_back(
                 part.problem, s.states, s.controls, s.multipliers, by, np.zeros_like(part.controls),
-                backend=method.backend,
+                backend=backend,
             )  # fmt: skip
             best = [min(best[0], middle - began), min(best[1], time.perf_counter() - middle)]
         share = float(np.mean(pulled.solved))

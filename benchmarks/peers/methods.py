@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 from benchmarks.peers import sqp
 from benchmarks.peers.problems import VEHICLE, Rows
 from benchmarks.peers.sqp import Found
+from feasible import Plan, Projector, presets
 from feasible._problem import Weights
 from feasible.solvers.riccati import Riccati
 
@@ -21,25 +23,28 @@ OURS = {
     "riccati lanes float64": (np.float64, "lanes"),
     "riccati xla float32": (np.float32, "xla"),
 }
+PROJECTOR = "Projector"
 PEERS = ("SQP on HPIPM", "SQP on PIQP", "SQP on OSQP", "SQP on Clarabel", "CVXPY", "CasADi + IPOPT")
 MODULES = {"SQP on PIQP": "piqp", "CasADi + IPOPT": "casadi"}  # whose absence leaves a method out
 
 
 class Ours:
-    """The library's backend, its default attempts."""
+    """The library's backend, its default attempts; lanes one wide for a row at a time, as the library advises."""
 
     def __init__(self, dtype: Any, engine: str) -> None:
         self.backend = Riccati(dtype=dtype, engine=engine)
+        self.alone = dataclasses.replace(self.backend, width=1) if engine == "lanes" else self.backend
         self._threads = 2 if engine == "xla" else 1  # "lanes" uses all cores by itself
 
     def prepare(self, rows: Rows) -> None:
         """Compiles."""
-        self.backend.solve(rows.problem.select(slice(0, 1)), rows.states[:1], rows.controls[:1])
+        for backend in dict.fromkeys((self.alone, self.backend)):
+            backend.solve(rows.problem.select(slice(0, 1)), rows.states[:1], rows.controls[:1])
 
     def row(self, rows: Rows, *, fresh: bool) -> Found:
         """One row; `fresh` makes no difference, it remembers nothing."""
         began = time.perf_counter()
-        s = self.backend.solve(rows.problem, rows.states, rows.controls)
+        s = self.alone.solve(rows.problem, rows.states, rows.controls)
         seconds = time.perf_counter() - began
         return Found(s.states[0], s.controls[0], seconds, seconds, int(s.iterations[0]))
 
@@ -60,6 +65,25 @@ class Ours:
             else:
                 list(pool.map(work, range(threads)))
             return states, controls, time.perf_counter() - began
+
+
+class Planner:
+    """`feasible.Projector`, certificate included; the start is its own."""
+
+    def prepare(self, rows: Rows) -> None:
+        """Compiles."""
+        self._projector = Projector(
+            VEHICLE, presets.get(rows.preset), horizon=rows.controls.shape[1], dt=rows.problem.dt
+        ).warmup()
+        self._plan: Plan | None = None
+
+    def row(self, rows: Rows, *, fresh: bool) -> Found:
+        """One row; from the plan before unless `fresh`."""
+        began = time.perf_counter()
+        plan = self._projector(rows.problem.target[0, :, :2], warm_start=None if fresh else self._plan, elapsed=0.0)
+        seconds = time.perf_counter() - began
+        self._plan = plan if fresh else self._plan
+        return Found(plan.states, plan.controls, seconds, seconds, int(plan.iterations))
 
 
 class Sqp:
@@ -110,6 +134,8 @@ def make(name: str) -> Any:
     """A method by name; ImportError where its package is not installed."""
     if name in OURS:
         return Ours(*OURS[name])
+    if name == PROJECTOR:
+        return Planner()
     if name in MODULES:
         __import__(MODULES[name])
     if name == "SQP on HPIPM":

@@ -10,6 +10,7 @@ _COLORS = {
     "riccati lanes float32": "#0b5fa5",
     "riccati lanes float64": "#5aa2dc",
     "riccati xla float32": "#12866f",
+    "Projector": "#1a1f4f",
     "SQP on HPIPM": "#c8501e",
     "SQP on PIQP": "#e2953f",
     "SQP on OSQP": "#8a5a9e",
@@ -44,7 +45,7 @@ def table(results: dict[str, Any]) -> str:
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for method, r in methods.items():
-            c, w, sqp = r["cold"], r.get("warm", {}), r["cold"]["subproblems"] > 0 and "riccati" not in method
+            c, w, sqp = r["cold"], r.get("warm", {}), "SQP" in method or method == "CVXPY"
             lines.append(
                 f"| {method} | {r['rows']} | {c['solved']:.1%} | {_number(c['median'])} | {_number(c['quarter'])} to "
                 f"{_number(c['three_quarters'])} | {_number(c['p99'])} | "
