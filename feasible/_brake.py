@@ -69,6 +69,8 @@ STEERED = (
     (4.0, 1e3, 0.1),
     (2.0, 2.0, 0.1),
     (1.0, 1e3, 0.1),
+    (1.5, 1.0, 0.1),
+    (4.0, 80.0, 0.3),
 )
 SHARES = (1.0, 0.5, 0.2, 0.0, -0.3)  # of the jerk that the profile asks for
 KEPT = 1e-4  # normalised excess that counts as none
