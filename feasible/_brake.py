@@ -74,7 +74,7 @@ STEERED = (
 )
 SHARES = (1.0, 0.5, 0.2, 0.0, -0.3)  # of the jerk that the profile asks for
 KEPT = 1e-4  # normalised excess that counts as none
-RISES = 100.0  # what a rise of an excess counts beside what is left of it at the end
+RISES = 100.0  # what a rise of an excess, and what is left of it at the end, count beside its mean
 POINTS = 11  # of a step, where it is measured
 _FREE = 1e6
 
@@ -300,4 +300,4 @@ def _score(problem: Problem, states: np.ndarray, controls: np.ndarray, before: l
         least = np.minimum.accumulate(np.concatenate([first[:, None], excess], axis=1), axis=1)
         rise += np.maximum((excess - least[:, 1:]).max(1) - KEPT, 0.0)
         left, mean = left + excess[:, -1], mean + excess.mean(1)
-    return np.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * rise + left + mean)
+    return np.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * (rise + left) + mean)

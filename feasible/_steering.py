@@ -19,10 +19,8 @@ from typing import Any, NamedTuple
 from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
 
-_ROOM, _FALL = (
-    1.5e-3,
-    1e-4,
-)  # normalised, for what passes between the points: under a limit, under a broken one's excess
+# Normalised, for what passes between the points of a step: under a limit that is kept, under a broken one's excess
+_ROOM, _FALL = 1.5e-3, 1e-4
 _REACH = 4.0  # 1/(m s): largest curvature rate that is tried
 _GOLDEN, _HALVINGS = 21, 12  # evaluations to find the rate with the least charge, and the nearest that is as good
 _SECTION = (5**0.5 - 1) / 2

@@ -99,4 +99,4 @@ def _score(stage: Stage, motion: Motion, allowed: list[Array], steps: Array) -> 
     start = motion.first, allowed, [zero for _ in allowed], zero, zero
     (_, _, rises, left, total), _ = jax.lax.scan(step, start, (motion.states, motion.controls))
     rise = sum(jnp.maximum(r - KEPT, 0.0) for r in rises)
-    return jnp.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * rise + left + total / (POINTS * steps))
+    return jnp.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * (rise + left) + total / (POINTS * steps))
