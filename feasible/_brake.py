@@ -13,23 +13,26 @@ bound d and the jerks; they may differ between onset and release.
 Curvature stays as it is, so lateral acceleration falls with the speed. From the pairs (d, j) below, strongest first,
 the first under which every limit is kept is taken: of a state inside the limits that means no excess at all; of one
 outside that no excess ever rises above its least so far, and that none is left at the end. Where that breaks a limit,
-because the car is still speeding up in a bend or has no grip left to brake with, the same profiles are driven with
-the curvature rate of each step steered (`_steering`): as close as possible to none, then to one that drives straight
-soon. Where that fails too, no profile within the bounds on jerk may end at rest at all, so the pairs are tried as
-they are. Where none succeeds, the one whose excesses rise the least, and are soonest gone, is taken.
+because the car is still speeding up in a bend or has no grip left to brake with, the curvature rate of each step is
+steered (`_steering`), as close as possible to none, then to one that drives straight at once. The profile is planned
+again at every step, and of the shares below of its jerk, the first is taken under which some curvature rate lets no
+excess rise: a hard jerk makes lateral jerk change within a step by more than limits on it may allow. Where that fails
+too, no profile within the bounds on jerk may end at rest at all, so the pairs are tried as they are. Where none
+succeeds, the one whose excesses rise the least, and are soonest gone, is taken.
 
 The functions of `xp` are written for scalars of any array namespace: the inference programs trace them too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
-from feasible._steering import allowances, charge, excesses, steer
+from feasible._steering import ENOUGH, allowances, charge, excesses, steer
 
 # Deceleration [m/s²] and jerk [m/s³], from an emergency stop to what a car at the limit of its grip has left; then, for
 # a car that brakes or speeds up so hard in a bend that its lateral force changes too soon, or that brakes hard and is
@@ -56,9 +59,22 @@ STRENGTHS = (
     (0.1, 1e3),
     (1.0, -1e3),
 )
-WANTED = (0.0, 1.0, 0.2)  # s: time constant with which curvature should go to 0 where it is steered; 0 for never
-KEPT = 1e-6  # normalised excess that counts as none: rounding
-RISES = 10.0  # what a rise of an excess counts beside what is left of it at the end
+# The same for motions that are steered, and the time constant [s] with which curvature should go to 0; 0 for never
+STEERED = (
+    (8.0, 1e3, 0.0),
+    (4.0, 8.0, 0.0),
+    (1.0, 1e3, 0.0),
+    (8.0, 1e3, 0.1),
+    (8.0, 40.0, 0.1),
+    (4.0, 1e3, 0.1),
+    (2.0, 2.0, 0.1),
+    (1.0, 1e3, 0.1),
+    (1.5, 1.0, 0.1),
+    (4.0, 80.0, 0.3),
+)
+SHARES = (1.0, 0.5, 0.2, 0.0, -0.3)  # of the jerk that the profile asks for
+KEPT = 1e-4  # normalised excess that counts as none
+RISES = 100.0  # what a rise of an excess, and what is left of it at the end, count beside its mean
 POINTS = 11  # of a step, where it is measured
 _FREE = 1e6
 
@@ -168,26 +184,72 @@ class Candidate(NamedTuple):
     time: float
 
 
-FAMILY = tuple(
-    Candidate(*strength, careful, steered, time)
-    for careful, steered, times in ((1.0, 0.0, (0.0,)), (1.0, 1.0, WANTED), (0.0, 1.0, (0.0,)))
-    for time in times
-    for strength in STRENGTHS
+KINDS = (
+    tuple(Candidate(d, j, 1.0, 0.0, 0.0) for d, j in STRENGTHS),
+    tuple(Candidate(d, j, 1.0, 1.0, time) for d, j, time in STEERED),
+    tuple(Candidate(d, j, 0.0, 0.0, 0.0) for d, j in STRENGTHS),
 )
+FAMILY = sum(KINDS, ())
+
+
+class Choice(NamedTuple):
+    """The share of the jerk that is tried next in a step, and of those tried the best jerk and curvature rate."""
+
+    place: Array
+    jerk: Array
+    rate: Array
+    charge: Array
+
+
+def choose(
+    xp: Namespace,
+    loop: Callable[..., Any],
+    charged: Callable[[Array, Array], Array],
+    onset: Array,
+    wanted: Array,
+    steered: Array,
+) -> tuple[Array, Array]:
+    """Jerk and curvature rate of a step: the first share of a jerk whose charge vanishes, or the one with the least.
+
+    Args:
+        xp: namespace.
+        loop: `(condition, body, carry) -> carry`, such as `jax.lax.while_loop`.
+        charged: of a jerk and a curvature rate.
+        onset: jerks that a profile asks for.
+        wanted: curvature rates.
+        steered: positive where they may be left; elsewhere both are taken as they are.
+    """
+
+    def unfinished(c: Choice) -> Array:
+        return xp.any((c.charge > ENOUGH) & (c.place < float(len(SHARES))))
+
+    def attempt(c: Choice) -> Choice:
+        share = SHARES[0] + 0.0 * c.place
+        for i, value in enumerate(SHARES[1:], 1):
+            share = xp.where(c.place >= float(i), value, share)
+        jerk = share * onset
+        rate = steer(xp, loop, lambda rate: charged(jerk, rate), wanted, steered)
+        value = charged(jerk, rate)
+        better = (value < c.charge) & (c.charge > ENOUGH)
+        return Choice(c.place + 1.0, *(xp.where(better, a, b) for a, b in zip((jerk, rate, value), c[1:], strict=True)))
+
+    zero = 0.0 * onset
+    found = loop(unfinished, attempt, Choice(zero, onset, wanted, xp.where(steered > 0.0, zero + 1e30, zero)))
+    return found.jerk, found.rate
 
 
 def brake(problem: Problem, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """States `(N, T + 1, 6)` and controls `(N, T, 2)` of the fallback from states `(N, 6)`, all finite."""
-    count, kinds = len(STRENGTHS), range(0, len(FAMILY), len(STRENGTHS))
     controls = np.zeros((len(states), problem.target.shape[-2], len(problem.vehicle.CONTROLS)))
     best = np.full(len(states), np.inf)
-    for start in kinds:
-        rows = np.flatnonzero(best > 0.0)
+    allowed = allowances(np, _loop, problem, states, _stacked)
+    for kind in KINDS:
+        rows, count = np.flatnonzero(best > 0.0), len(kind)
         if not rows.size:
             break
-        first = np.repeat(states[rows], count, axis=0)
-        found = _controls(problem, first, np.tile(np.array(FAMILY[start : start + count]).T, len(rows)))
-        score = _score(problem, problem.vehicle.rollout(first, found, problem.dt), found).reshape(-1, count)
+        first, least = np.repeat(states[rows], count, axis=0), [np.repeat(e[rows], count) for e in allowed]
+        found = _controls(problem, first, least, np.tile(np.array(kind).T, len(rows)))
+        score = _score(problem, problem.vehicle.rollout(first, found, problem.dt), found, least).reshape(-1, count)
         choice = score.argmin(1)
         lower = score.min(1) < best[rows]
         best[rows[lower]] = score.min(1)[lower]
@@ -195,42 +257,47 @@ def brake(problem: Problem, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return problem.vehicle.rollout(states, controls, problem.dt), controls
 
 
-def _controls(problem: Problem, first: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Controls `(N, T, 2)` from first states `(N, 6)` of candidates, one `(5, N)` each."""
+def _controls(problem: Problem, first: np.ndarray, least: list[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+    """Controls `(N, T, 2)` from first states `(N, 6)` and allowed excesses of candidates, one `(5, N)` each."""
     deceleration, hardest, careful, steered, time = candidates
     vehicle, dt, x = problem.vehicle, problem.dt, first
     bounds = Bounds(*(np.where(careful > 0.0, a, b) for a, b in zip(Bounds.of(problem), Bounds(), strict=True)))
     profile = stop(np, x[:, 3], x[:, 4], deceleration, hardest, dt, bounds)
     controls = np.empty((len(x), problem.target.shape[-2], len(vehicle.CONTROLS)))
-    least = allowances(problem, x, np.zeros((len(x), controls.shape[-1])))
-
-    def loop(condition: Any, body: Any, carry: Any) -> Any:
-        while condition(carry):
-            carry = body(carry)
-        return carry
-
     for k in range(controls.shape[1]):
         onset = jerk(np, profile, np.float64(k))
+        if (steered > 0.0).any():
+            again = stop(np, x[:, 3], x[:, 4], deceleration, hardest, dt, bounds)
+            onset = np.where(steered > 0.0, jerk(np, again, np.float64(0.0)), onset)
 
-        def charged(rate: np.ndarray, x: np.ndarray = x, onset: np.ndarray = onset, least: Any = least) -> np.ndarray:
-            return charge(np, problem, x, np.stack([onset, rate], axis=-1), least)
+        def charged(jerk: np.ndarray, rate: np.ndarray, x: np.ndarray = x, least: Any = least) -> np.ndarray:
+            return charge(np, problem, x, _stacked(jerk, rate), least)
 
         wanted = straightening(np, x[:, 5], time, dt)
-        controls[:, k] = np.stack([onset, steer(np, loop, charged, wanted, steered)], axis=-1)
+        controls[:, k] = _stacked(*choose(np, _loop, charged, onset, wanted, steered))
         x = vehicle.step(x, controls[:, k], dt)
-        least = [np.minimum(a, b) for a, b in zip(least, allowances(problem, x, controls[:, k]), strict=True)]
+        least = [np.minimum(a, b) for a, b in zip(least, excesses(problem, x, controls[:, k]), strict=True)]
     return controls
 
 
-def _score(problem: Problem, states: np.ndarray, controls: np.ndarray) -> np.ndarray:
-    """`(N,)`: 0 where no excess rises and none is left; else how much, and how much there is on average."""
+def _loop(condition: Any, body: Any, carry: Any) -> Any:
+    while condition(carry):
+        carry = body(carry)
+    return carry
+
+
+def _stacked(jerk: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    return np.stack([jerk, rate], axis=-1)
+
+
+def _score(problem: Problem, states: np.ndarray, controls: np.ndarray, before: list[np.ndarray]) -> np.ndarray:
+    """`(N,)`: 0 where no excess rises above what is allowed and none is left; else how much, and the mean excess."""
     points = np.linspace(0.0, 1.0, POINTS) * problem.dt
     inner = [excesses(problem, problem.vehicle.step(states[:, :-1], controls, t), controls) for t in points]
-    before = allowances(problem, states[:, 0], np.zeros_like(controls[:, 0]))
     rise, left, mean = (np.zeros(len(states)) for _ in range(3))
     for i, first in enumerate(before):
         excess = np.stack([values[i] for values in inner], axis=-1).reshape(len(states), -1)
         least = np.minimum.accumulate(np.concatenate([first[:, None], excess], axis=1), axis=1)
-        rise += (excess - least[:, 1:]).max(1)
+        rise += np.maximum((excess - least[:, 1:]).max(1) - KEPT, 0.0)
         left, mean = left + excess[:, -1], mean + excess.mean(1)
-    return np.where(rise + left <= KEPT, 0.0, RISES * rise + left + mean)
+    return np.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * (rise + left) + mean)

@@ -1,10 +1,12 @@
-"""Steering of a motion whose speed is planned already: the curvature rate of each step that keeps or regains limits.
+"""Steering of a motion that brakes: the curvature rate of each step that keeps or regains limits.
 
-Speed and acceleration do not depend on the curvature rate, so a step is a search along one line. What it is charged
-for is the excess of each limit over an allowance: nothing where the limit has been kept so far; where it has not,
-the least that its excess has been, less a share that is to go. So a limit that holds goes on holding, and one that
-is broken never gets worse, as long as any curvature rate can do that; where none can, the sum of what is
-charged is least.
+Speed and acceleration do not depend on the curvature rate, so a step of known jerk is a search along one line. What it
+is charged for is the rise of the excess of each limit: over nothing where the limit has been kept so far; where it has
+not, over the least that its excess has been, within the step too. So a limit that holds goes on holding, and one that
+is broken never gets worse, as long as any curvature rate can do that; where none can, the sum of what is charged is
+least. That a broken limit gets better soon is not asked for here, but follows from a wish to brake and to drive
+straight: where it was asked for, the curvature was raised to lower a yaw acceleration a κ + v κ̇ that would have gone
+by itself, and then could not be lowered any more once the car stood.
 
 The functions of `xp` are written for scalars of any array namespace: the inference programs trace them too.
 """
@@ -17,13 +19,12 @@ from typing import Any, NamedTuple
 from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
 
-_SLACK = 3e-3  # normalised room that steering leaves, because it looks at three points of a step
-_FALL = 0.05  # share of an excess that half a step should take away
-_RISES = 100.0  # what a rise costs beside a fall that is too slow: no limit is broken to mend another one sooner
+# Normalised, for what passes between the points of a step: under a limit that is kept, under a broken one's excess
+_ROOM, _FALL = 1.5e-3, 1e-4
 _REACH = 4.0  # 1/(m s): largest curvature rate that is tried
 _GOLDEN, _HALVINGS = 21, 12  # evaluations to find the rate with the least charge, and the nearest that is as good
 _SECTION = (5**0.5 - 1) / 2
-_ENOUGH = 1e-6  # normalised charge that counts as none more
+ENOUGH = 1e-6  # normalised charge that counts as none more
 
 
 def excesses(problem: Problem, x: Any, u: Any) -> list[Array]:
@@ -33,32 +34,46 @@ def excesses(problem: Problem, x: Any, u: Any) -> list[Array]:
     return [0.5 * (m + abs(m)) for m in margins]  # the positive part, in any namespace
 
 
-def allowances(problem: Problem, x: Any, u: Any) -> list[Array]:
-    """Excess of each limit in a state that steering may keep: none of limits that read controls, which it can mend."""
-    controls = set(problem.vehicle.CONTROLS)
-    found = excesses(problem, x, u)
-    return [0.0 * e if limit.reads & controls else e for e, limit in zip(found, problem.limits, strict=True)]
+def allowances(
+    xp: Namespace, loop: Callable[..., Any], problem: Problem, x: Any, stacked: Callable[[Array, Array], Any]
+) -> list[Array]:
+    """Excess of each limit that a motion from a state may have at first.
+
+    It is the excess under no control. But where the limits that read states alone are kept, and some curvature rate
+    keeps the others at that moment, there is to be none at all.
+
+    Args:
+        xp: namespace.
+        loop: `(condition, body, carry) -> carry`, such as `jax.lax.while_loop`.
+        problem: its vehicle and limits.
+        x: state.
+        stacked: `(jerk, curvature rate) -> control`, of the type that the vehicle takes with `x`.
+    """
+    zero = 0.0 * x[..., 3]
+
+    def broken(rate: Array) -> Array:
+        return sum(excesses(problem, x, stacked(zero, rate)), zero)
+
+    mended = broken(steer(xp, loop, broken, zero, zero + 1.0))
+    return [xp.where(mended > ENOUGH, e, 0.0) for e in excesses(problem, x, stacked(zero, zero))]
 
 
 def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) -> Array:
-    """Sum over the limits of the largest excess in a step from `x` under `u` over what is allowed, see above.
+    """Sum over the limits of the largest rise of the excess in a step from `x` under `u` over the least before.
 
     What the first state alone decides is left out.
     """
-    vehicle, zero = problem.vehicle, 0.0 * x[..., 3]
-    worst: list[Any] = [None] * len(problem.limits)
-    for row in problem.rows:
+    vehicle, total = problem.vehicle, 0.0 * x[..., 3]
+    at = {f: vehicle.step(x, u, f * problem.dt) if f > 0.0 else x for f in {row.fraction for row in problem.rows}}
+    motions = {f: vehicle.motion_of(state, u) for f, state in at.items()}
+    rises, least = [total] * len(problem.limits), list(least)
+    for row in problem.rows:  # those of a limit in the order of time
         if not row.first_step_only:
-            at = x if row.fraction == 0.0 else vehicle.step(x, u, row.fraction * problem.dt)
-            over = problem.limits[row.limit].margin(vehicle.motion_of(at, u), vehicle)
-            worst[row.limit] = over if worst[row.limit] is None else xp.maximum(worst[row.limit], over)
-    total = zero
-    for w, e in zip(worst, least, strict=True):
-        if w is not None:
-            total = (
-                total + xp.maximum(w + _SLACK - (1.0 - _FALL) * e, zero) + _RISES * xp.maximum(w + _SLACK / 2 - e, zero)
-            )
-    return total
+            i = row.limit
+            margin = problem.limits[i].margin(motions[row.fraction], vehicle)
+            rises[i] = xp.maximum(rises[i], margin - least[i] + xp.where(least[i] > 0.0, _FALL, _ROOM))
+            least[i] = xp.minimum(least[i], xp.maximum(margin, 0.0))
+    return sum(rises, total)
 
 
 class _Search(NamedTuple):
@@ -112,7 +127,7 @@ def steer(
         root = xp.where(new_a, a, b)
         point = xp.where(late, wanted + middle * (best(s) - wanted), _REACH * root * root * root)
         value = charged(xp.where(s.count == 0.0, wanted, point))
-        enough = value <= xp.minimum(s.at_a, s.at_b) + _ENOUGH
+        enough = value <= xp.minimum(s.at_a, s.at_b) + ENOUGH
         return _Search(
             s.count + 1.0,
             xp.where((s.count == 0.0) & (value <= 0.0), 1.0, s.held),

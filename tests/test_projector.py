@@ -359,7 +359,7 @@ def test_the_clock_counts_iterations(monkeypatch):
 
 
 def test_braking_keeps_the_limits_from_every_state_that_can(projector, rng):
-    """From inside: feasible, unless the speed itself cannot be kept; from outside: no excess rises after its peak."""
+    """From inside: feasible, unless the speed itself cannot be kept; from outside: no excess of a state rises."""
     states = np.zeros((200, 6))
     states[:, 3] = np.where(rng.random(200) < 0.3, rng.uniform(-2, 3, 200), rng.uniform(-13, 45, 200))
     states[:, 4] = rng.uniform(-4.05, 2.4, 200)
@@ -375,10 +375,9 @@ def test_braking_keeps_the_limits_from_every_state_that_can(projector, rng):
     motion = VEHICLE.motion_of(plan.states, np.zeros((*plan.states.shape[:2], 2)))
     stateful = [m.margin(motion, VEHICLE) for m in LIMITS if not m.reads & set(VEHICLE.CONTROLS)]
     excess = np.maximum(np.max(stateful, axis=0), 0.0)
-    assert (excess[:, -1] <= 0.2 * excess[:, 0]).all()
-    assert (excess.max(1) <= 1.1 * excess[:, 0] + 1e-3).mean() > 0.98
-    late = np.where(np.arange(T + 1) >= excess.argmax(1)[:, None], excess, 1e9)
-    assert (np.diff(late, axis=1).max(1) <= 1e-3).all()
+    assert (excess[:, -1] <= 1e-3).all()
+    assert (excess.max(1) <= excess[:, 0] + 1e-3).all()
+    assert (np.diff(excess, axis=1).max(1) <= 1e-3).all()
 
 
 def test_some_states_inside_the_limits_cannot_stay_there():

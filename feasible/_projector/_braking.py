@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array
-from feasible._brake import FAMILY, KEPT, POINTS, RISES, Bounds, Candidate, jerk, stop, straightening
+from feasible._brake import FAMILY, KEPT, POINTS, RISES, Bounds, Candidate, Stop, choose, jerk, stop, straightening
 from feasible._projector._verdict import Motion, roll
-from feasible._steering import allowances, charge, excesses, steer
+from feasible._steering import allowances, charge, excesses
 from feasible.solvers._riccati_stage import Components, Stage
 
 
 def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> Motion:
     """Braking from a first state; `like` holds a horizon, `steps` is T as a number."""
     zero = jnp.zeros_like(first[0])
+    allowed = allowances(jnp, jax.lax.while_loop, stage.problem, Components(first), _stacked)
 
     def unfinished(carry: Any) -> Array:
         index, best, _ = carry
@@ -25,8 +26,8 @@ def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> 
     def attempt(carry: Any) -> Any:
         index, best, chosen = carry
         candidate = Candidate(*(_pick([c[i] for c in FAMILY], index) for i in range(len(Candidate._fields))))
-        controls = _controls(stage, first, like, candidate)
-        score = _score(stage, roll(stage, first, controls), steps)
+        controls = _controls(stage, first, allowed, like, candidate)
+        score = _score(stage, roll(stage, first, controls), allowed, steps)
         better = score < best
         chosen = [jnp.where(better, new, old) for new, old in zip(controls, chosen, strict=True)]
         return index + 1.0, jnp.where(better, score, best), chosen
@@ -36,26 +37,35 @@ def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> 
     return roll(stage, first, chosen)
 
 
-def _controls(stage: Stage, first: list[Array], like: list[Array], candidate: Candidate) -> list[Array]:
-    careful = candidate.careful > 0.0
+def _controls(
+    stage: Stage, first: list[Array], allowed: list[Array], like: list[Array], candidate: Candidate
+) -> list[Array]:
+    careful, steered = candidate.careful > 0.0, candidate.steered
     bounds = Bounds(*(jnp.where(careful, a, b) for a, b in zip(Bounds.of(stage.problem), Bounds(), strict=True)))
-    profile = stop(jnp, first[3], first[4], candidate.deceleration, candidate.jerk, stage.dt, bounds)
+
+    def profile(x: list[Array]) -> Stop:
+        return stop(jnp, x[3], x[4], candidate.deceleration, candidate.jerk, stage.dt, bounds)
+
+    zero, planned = jnp.zeros_like(first[0]), profile(first)
 
     def step(carry: Any, _: Any) -> Any:
         k, x, least = carry
-        onset, wanted = jerk(jnp, profile, k), straightening(jnp, x[5], candidate.time, stage.dt)
+        onset = jnp.where(steered > 0.0, jerk(jnp, profile(x), zero), jerk(jnp, planned, k))
 
-        def charged(rate: Array) -> Array:
-            return charge(jnp, stage.problem, Components(x), Components([onset, rate]), least)
+        def charged(jerk: Array, rate: Array) -> Array:
+            return charge(jnp, stage.problem, Components(x), _stacked(jerk, rate), least)
 
-        u = [onset, steer(jnp, jax.lax.while_loop, charged, wanted, candidate.steered)]
+        wanted = straightening(jnp, x[5], candidate.time, stage.dt)
+        u = list(choose(jnp, jax.lax.while_loop, charged, onset, wanted, steered))
         x = stage.vehicle.step(Components(x), Components(u), stage.dt).arrays
-        after = allowances(stage.problem, Components(x), Components(u))
+        after = excesses(stage.problem, Components(x), Components(u))
         return (k + 1.0, x, [jnp.minimum(a, b) for a, b in zip(least, after, strict=True)]), u
 
-    zero = jnp.zeros_like(first[0])
-    still = Components([zero for _ in stage.vehicle.CONTROLS])
-    return jax.lax.scan(step, (zero, first, allowances(stage.problem, Components(first), still)), like[0])[1]
+    return jax.lax.scan(step, (zero, first, allowed), like[0])[1]
+
+
+def _stacked(jerk: Array, rate: Array) -> Components:
+    return Components([jerk, rate])
 
 
 def _pick(values: list[float], place: Array) -> Array:
@@ -67,8 +77,8 @@ def _pick(values: list[float], place: Array) -> Array:
     return value
 
 
-def _score(stage: Stage, motion: Motion, steps: Array) -> Array:
-    """0 where no excess rises above its least so far and none is left; else how much, and how much on average."""
+def _score(stage: Stage, motion: Motion, allowed: list[Array], steps: Array) -> Array:
+    """0 where no excess rises above what is allowed and none is left; else how much, and how much on average."""
     problem, zero = stage.problem, jnp.zeros_like(motion.first[0])
 
     def step(carry: Any, inputs: Any) -> Any:
@@ -86,9 +96,7 @@ def _score(stage: Stage, motion: Motion, steps: Array) -> Array:
         _, *found = jax.lax.while_loop(lambda c: jnp.any(c[0] < float(POINTS)), tick, (zero, *found))
         return (after, *found), None
 
-    still = Components([zero for _ in stage.vehicle.CONTROLS])
-    before = allowances(problem, Components(motion.first), still)
-    start = motion.first, before, [zero for _ in before], zero, zero
+    start = motion.first, allowed, [zero for _ in allowed], zero, zero
     (_, _, rises, left, total), _ = jax.lax.scan(step, start, (motion.states, motion.controls))
-    rise = sum(rises)
-    return jnp.where(rise + left <= KEPT, 0.0, RISES * rise + left + total / (POINTS * steps))
+    rise = sum(jnp.maximum(r - KEPT, 0.0) for r in rises)
+    return jnp.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * (rise + left) + total / (POINTS * steps))
