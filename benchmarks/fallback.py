@@ -10,7 +10,8 @@ at 0.2 m/s and -6 m/s², releasing the brake by 2 m/s³ ends in reverse. They ar
 kept for ever, and are called *doomed*. The fallback's failing does not decide that: a state is doomed if speed must
 leave its bounds under the hardest jerk that the limits allow (`doomed_proved`), or else if neither the solver, from
 several targets, nor IPOPT, from several starts, finds a motion that keeps them (`doomed_unsolved`: no proof). What the
-fallback does not keep and one of them does is `missed`. The audit is `feasible.certify`: Runge-Kutta at 1 ms.
+fallback does not keep and one of them does is `missed`. The audit is `feasible.certify`: Runge-Kutta at 1 ms. What is
+found, here and below, must be within the range of the wheels, which some presets do not bound.
 
 From a state *outside*, let e_i(t) be the normalised excess of limit i, first of all what it is under no control.
 Recovery is *monotone* if no e_i ever exceeds by more than 1e-3 the least that it has been before. That cannot be had
@@ -64,15 +65,21 @@ class Preset:
             feasible.presets.get(name),
         )
         self.tightest = np.tan(self.car.max_steering_angle) / self.car.wheelbase  # 1/m: what the wheels can turn
-        self.solver = feasible.Projector(self.car, self.limits, horizon=T, dt=DT, modes=8)
+        self.drivable = self.limits  # what a motion that is to be driven keeps as well
+        if not any("steering_angle" in m.name for m in self.limits):
+            wheels = feasible.Limit("wheels", feasible.signals.steering_angle_share, -1.0, 1.0, "1", "the vehicle")
+            self.drivable = (*self.limits, wheels)
+        self.solver = feasible.Projector(self.car, self.drivable, horizon=T, dt=DT, modes=8)
         self.fallback = feasible.Projector(self.car, self.limits, horizon=T, dt=DT, modes=8, deadline=0.0)
         self.steered = [bool(m.reads & set(self.car.CONTROLS)) for m in self.limits]
 
-    def margins(self, states: np.ndarray, controls: np.ndarray) -> np.ndarray:
-        """`(L, ...)` normalised margins at states `(..., 6)` under controls `(..., 2)`."""
+    def margins(self, states: np.ndarray, controls: np.ndarray, *, driven: bool = False) -> np.ndarray:
+        """`(L, ...)` normalised margins at states `(..., 6)` under controls `(..., 2)`; of the wheels too if driven."""
         shape = np.broadcast_shapes(states.shape[:-1], controls.shape[:-1])
         motion = self.car.motion_of(np.broadcast_to(states, (*shape, 6)), np.broadcast_to(controls, (*shape, 2)))
-        return np.stack([np.broadcast_to(m.margin(motion, self.car), shape) for m in self.limits])
+        return np.stack(
+            [np.broadcast_to(m.margin(motion, self.car), shape) for m in (self.drivable if driven else self.limits)]
+        )
 
     def allowed(self, states: np.ndarray) -> np.ndarray:
         """`(N, G)`: which controls of the grid keep the limits that read controls at that moment."""
@@ -128,7 +135,7 @@ def proved(preset: Preset, states: np.ndarray) -> np.ndarray:
 
 
 def solved(preset: Preset, states: np.ndarray, braked: np.ndarray, controls: np.ndarray) -> np.ndarray:
-    """`(N,)`: whether the solver or IPOPT finds a motion that keeps the limits, by the audit."""
+    """`(N,)`: whether the solver or IPOPT finds a motion that keeps the limits and is within the wheels' range."""
     t = DT * np.arange(1, T + 1)
     found = np.zeros(len(states), dtype=bool)
     for speed in (None, 1.0, 0.5, 0.0):
@@ -136,26 +143,26 @@ def solved(preset: Preset, states: np.ndarray, braked: np.ndarray, controls: np.
         if speed is not None:
             target = np.stack([speed * states[:, 3:4] * t, 0 * states[:, 3:4] * t], axis=-1)
         plan = preset.solver(target, initial_state=states)
-        audit = feasible.certify(plan.states, plan.controls, DT, preset.car, preset.limits)
+        audit = feasible.certify(plan.states, plan.controls, DT, preset.car, preset.drivable)
         found |= (plan.status <= Status.PROJECTED) & (audit.violation <= PROMISED)
     if not found.all():
-        search = Recovery(preset.car, preset.limits, T, DT)
+        search = Recovery(preset.car, preset.drivable, T, DT)
         for i in np.flatnonzero(~found):
-            u = np.stack(search.motions(states[i], np.zeros(len(preset.limits)), starts(states[i], controls[i])))
+            u = np.stack(search.motions(states[i], np.zeros(len(preset.drivable)), starts(states[i], controls[i])))
             x = preset.car.rollout(np.broadcast_to(states[i], (len(u), 6)), u, DT)
-            found[i] = (feasible.certify(x, u, DT, preset.car, preset.limits).violation <= PROMISED).any()
+            found[i] = (feasible.certify(x, u, DT, preset.car, preset.drivable).violation <= PROMISED).any()
     return found
 
 
 def recoverable(preset: Preset, states: np.ndarray, controls: np.ndarray) -> np.ndarray:
-    """`(N,)`: whether IPOPT finds a motion from states outside that recovers monotonically."""
-    search, found = Recovery(preset.car, preset.limits, SEARCHED, DT), np.zeros(len(states), dtype=bool)
+    """`(N,)`: whether IPOPT finds a monotone recovery from states outside, within the range of the wheels."""
+    search, found = Recovery(preset.car, preset.drivable, SEARCHED, DT), np.zeros(len(states), dtype=bool)
     for i, state in enumerate(states):
-        given = np.maximum(preset.margins(state, np.zeros(2)), 0.0)
+        given = np.maximum(preset.margins(state, np.zeros(2), driven=True), 0.0)
         for start in starts(state, controls[i, :SEARCHED]):
             u = np.stack(search.motions(state, given, [start]))
             x = preset.car.rollout(np.broadcast_to(state, (len(u), 6)), u, DT)
-            rise = rises(excesses(preset, x[:, :-1], u))
+            rise = rises(excesses(preset, x[:, :-1], u, driven=True))
             if (rise.max(0) <= RISE).any():
                 found[i] = True
                 break
@@ -169,7 +176,7 @@ def starts(state: np.ndarray, controls: np.ndarray) -> list[np.ndarray]:
     return [np.zeros_like(controls), easing, controls]
 
 
-def excesses(preset: Preset, states: np.ndarray, controls: np.ndarray) -> np.ndarray:
+def excesses(preset: Preset, states: np.ndarray, controls: np.ndarray, *, driven: bool = False) -> np.ndarray:
     """`(L, N, K)`: normalised excess over time, of states at the start of steps `(N, n, 6)` and their controls.
 
     First comes that of the first state under no control.
@@ -180,8 +187,8 @@ def excesses(preset: Preset, states: np.ndarray, controls: np.ndarray) -> np.nda
     j, c = controls[..., 0], controls[..., 1]
     path[..., 3] = states[..., 3] + states[..., 4] * s + j * s**2 / 2
     path[..., 4], path[..., 5] = states[..., 4] + j * s, states[..., 5] + c * s
-    inner = preset.margins(path, np.broadcast_to(controls, (*path.shape[:-1], 2)))
-    first = preset.margins(now, np.zeros((len(path), 2)))
+    inner = preset.margins(path, np.broadcast_to(controls, (*path.shape[:-1], 2)), driven=driven)
+    first = preset.margins(now, np.zeros((len(path), 2)), driven=driven)
     return np.maximum(np.concatenate([first[..., None], inner.reshape(*inner.shape[:2], -1)], axis=-1), 0.0)
 
 

@@ -301,7 +301,7 @@ def test_the_solver_agrees_with_the_lanes(build):
 
     def run(arguments):
         it, data, options = arguments
-        return riccati._answer(loop.advance(kernel, data, options, loop.begin(kernel, it, data, options)))
+        return riccati.answer(loop.advance(kernel, data, options, loop.begin(kernel, it, data, options)))
 
     source = Source(steps)
     source.add("solve", run, riccati.example(kernel, 0.0, HORIZON_OF))

@@ -4,11 +4,13 @@ Repair: controls are clipped to the limits that read a control alone, and rolled
 dynamics hold to rounding whatever was left of them. Then the model's derivative is integrated (classic Runge-Kutta
 of fourth order) from every state over the step that follows, and every limit is measured on the way. That is the
 check of `_check.certify` with ten ticks in a step; like it, it uses neither the solver's code nor the model's `step`,
-and measures where the wheels pass straight ahead too, for there the steering rate has a peak that ticks may miss.
+takes the vertex of a parabola for a peak between ticks, and measures where the wheels pass straight ahead too, for
+there the steering rate has a peak that ticks may miss.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -115,24 +117,34 @@ def integrate(stage: Stage, x: list[Array], u: list[Array]) -> tuple[list[Array]
         k4 = slope([a + h * b for a, b in zip(x, k3, strict=True)])
         return [a + h / 6 * (b + 2 * c + 2 * d + e) for a, b, c, d, e in zip(x, k1, k2, k3, k4, strict=True)]
 
-    def worse(worst: list[Array], y: list[Array]) -> list[Array]:
+    def margins(y: list[Array]) -> list[Array]:
         motion = vehicle.motion_of(Components(y), control)
-        return [jnp.maximum(a, m.margin(motion, vehicle)) for a, m in zip(worst, stage.problem.limits, strict=True)]
+        return [m.margin(motion, vehicle) + jnp.zeros_like(y[0]) for m in stage.problem.limits]
 
     def tick(carry: Any) -> Any:
-        k, x, worst = carry
+        k, x, worst, before, last = carry
         x = after(x, h)
-        return k + 1.0, x, worse(worst, x)
+        now = margins(x)
+        peaks = [_peak(*three) for three in zip(before, last, now, strict=True)]
+        worst = [functools.reduce(jnp.maximum, found) for found in zip(worst, now, peaks, strict=True)]
+        return k + 1.0, x, worst, last, now
 
-    nothing = [jnp.zeros_like(x[0]) - _BIG for _ in stage.problem.limits]
-    start = jnp.zeros_like(x[0]), list(x), worse(nothing, list(x))
-    _, end, worst = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < TICKS), tick, start)
+    first = margins(list(x))
+    start = jnp.zeros_like(x[0]), list(x), first, first, first
+    _, end, worst, _, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < TICKS), tick, start)
     if "curvature" in vehicle.STATES:
         i = vehicle.STATES.index("curvature")
         change = x[i] - end[i]  # linear in time
         share = jnp.clip(x[i] / jnp.where(change == 0.0, 1.0, change), 0.0, 1.0)
-        worst = worse(worst, after(x, share * stage.dt))
+        worst = [jnp.maximum(a, b) for a, b in zip(worst, margins(after(x, share * stage.dt)), strict=True)]
     return end, worst
+
+
+def _peak(a: Array, b: Array, c: Array) -> Array:
+    """The vertex of the parabola through three values at equal distances if the one in the middle is the largest."""
+    bend = 2.0 * b - a - c
+    inside = (b > a) & (b > c)
+    return jnp.where(inside, b + (c - a) * (c - a) / (8.0 * jnp.where(inside, bend, 1.0)), b)
 
 
 def judge(stage: Stage, motion: Motion, target: list[Array], weight: list[Array], effort: list[Array]) -> Verdict:
