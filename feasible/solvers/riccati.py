@@ -66,8 +66,8 @@ class Riccati:
         dtype: float64, or float32: two to three times as fast; positions are then a fraction of a millimetre away
             in the median and 1 to 5 mm in the last of a hundred rows, objectives less than 0.1 %.
         engine: "lanes" or "xla"; None for "lanes" where llvmlite is installed.
-        width: rows in a vector of the "lanes" engine; None for as many as fit. A single row
-            of float64 is served soonest by 1.
+        width: rows in a vector of the "lanes" engine; None for as many as fit. 1 is for a single row: a vector then
+            holds steps instead, and the row takes a third of the time.
         attempts: on the rows that those before left unsolved.
         STARTS: further starts where the first may have led to a poor local optimum; 0 for speed.
     """
