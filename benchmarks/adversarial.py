@@ -49,6 +49,8 @@ SPIN = 10.0  # rad/s, likewise
 def audit(states: np.ndarray, controls: np.ndarray, preset: str) -> tuple[np.ndarray, np.ndarray]:
     """Largest normalised excess `(N,)` at 41 points of every step, and largest dynamics residual `(N,)`.
 
+    The steering rate is measured where the wheels pass straight ahead too.
+
     Speed, acceleration and curvature are polynomials between samples, and yaw is one too; positions are integrated
     by Simpson's rule. Neither the model's step nor the library's signals and checks are used.
     """
@@ -66,7 +68,8 @@ def _audit(states: np.ndarray, controls: np.ndarray, preset: str) -> tuple[np.nd
     a, v, k = a0 + j * s, v0 + a0 * s + j * s**2 / 2, k0 + c * s
     lateral, turning = v * v * k, a * k + v * c
     wobble = 2 * v * a * k + v * v * c
-    wheel, rate = np.arctan(car.wheelbase * k), car.wheelbase * c / (1 + (car.wheelbase * k) ** 2)
+    straight = np.where(k[..., :1] * k[..., -1:] < 0.0, 0.0, k)  # a peak of the steering rate that 41 points may miss
+    wheel, rate = np.arctan(car.wheelbase * k), car.wheelbase * c / (1 + (car.wheelbase * straight) ** 2)
 
     def over(value: np.ndarray, lower: float, upper: float) -> np.ndarray:
         return np.maximum((value - upper) / (abs(upper) or abs(lower)), (lower - value) / (abs(lower) or abs(upper)))
