@@ -25,7 +25,7 @@ The functions of `xp` are written for scalars of any array namespace: the infere
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,6 +170,15 @@ def straightening(xp: Namespace, curvature: Array, time: Array, dt: float) -> Ar
     return xp.where(time > 0.0, -curvature / xp.maximum(time, dt), 0.0)
 
 
+def pick(xp: Namespace, values: Sequence[float], place: Array) -> Array:
+    """An entry of a table at a place that is known when the program runs."""
+    value = xp.zeros_like(place) + values[0]
+    for i, (v, last) in enumerate(zip(values[1:], values[:-1], strict=True), 1):
+        if v != last:
+            value = xp.where(place >= float(i), v, value)
+    return value
+
+
 def _ceil(xp: Namespace, value: Array) -> Array:
     return -xp.floor(1e-9 - value)
 
@@ -224,10 +233,7 @@ def choose(
         return xp.any((c.charge > ENOUGH) & (c.place < float(len(SHARES))))
 
     def attempt(c: Choice) -> Choice:
-        share = SHARES[0] + 0.0 * c.place
-        for i, value in enumerate(SHARES[1:], 1):
-            share = xp.where(c.place >= float(i), value, share)
-        jerk = share * onset
+        jerk = pick(xp, SHARES, c.place) * onset
         rate = steer(xp, loop, lambda rate: charged(jerk, rate), wanted, steered)
         value = charged(jerk, rate)
         better = (value < c.charge) & (c.charge > ENOUGH)

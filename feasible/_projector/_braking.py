@@ -8,7 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array
-from feasible._brake import FAMILY, KEPT, POINTS, RISES, Bounds, Candidate, Stop, choose, jerk, stop, straightening
+from feasible._brake import (
+    FAMILY,
+    KEPT,
+    POINTS,
+    RISES,
+    Bounds,
+    Candidate,
+    Stop,
+    choose,
+    jerk,
+    pick,
+    stop,
+    straightening,
+)
 from feasible._projector._verdict import Motion, roll
 from feasible._steering import allowances, charge, excesses
 from feasible.solvers._riccati_stage import Components, Stage
@@ -25,7 +38,7 @@ def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> 
 
     def attempt(carry: Any) -> Any:
         index, best, chosen = carry
-        candidate = Candidate(*(_pick([c[i] for c in FAMILY], index) for i in range(len(Candidate._fields))))
+        candidate = Candidate(*(pick(jnp, [c[i] for c in FAMILY], index) for i in range(len(Candidate._fields))))
         controls = _controls(stage, first, allowed, like, candidate)
         score = _score(stage, roll(stage, first, controls), allowed, steps)
         better = score < best
@@ -66,15 +79,6 @@ def _controls(
 
 def _stacked(jerk: Array, rate: Array) -> Components:
     return Components([jerk, rate])
-
-
-def _pick(values: list[float], place: Array) -> Array:
-    """An entry of a table at a place that is known when the program runs."""
-    value = jnp.zeros_like(place) + values[0]
-    for i, (v, last) in enumerate(zip(values[1:], values[:-1], strict=True), 1):
-        if v != last:
-            value = jnp.where(place >= float(i), v, value)
-    return value
 
 
 def _score(stage: Stage, motion: Motion, allowed: list[Array], steps: Array) -> Array:

@@ -71,7 +71,7 @@ class OverTime:
         for number in sorted(set(split.loops) - {FIXED}):
             (self._one_by_one if number % 2 else self._at_once)(number)
             for c, block in blocks.items():
-                if self._source(c) == number:
+                if self._loop_before(c) == number:
                     self._begin(c, block)
         return [*(self._final(c, blocks.get(c)) for c in range(len(self._start))), *outputs]
 
@@ -82,10 +82,9 @@ class OverTime:
             if isinstance(result, int):
                 self._targets.setdefault(result, []).append(block)
         for c, block in blocks.items():
-            late, early = Block(self._memory.at(block.pointer, INT(1)), block.home), block
-            self._place[self._entry + c] = late if self._reverse else early
+            self._place[self._entry + c] = self._moved(block) if self._reverse else block
             if isinstance(self._after[c], int):
-                self._targets.setdefault(self._after[c], []).append(early if self._reverse else late)
+                self._targets.setdefault(self._after[c], []).append(self._goal(block))
         for number, steps in self._split.loops.items():
             for v in {v for step in steps for v in step.inputs}:
                 if level[v] not in (FIXED, number) and v not in self._place:
@@ -99,26 +98,32 @@ class OverTime:
             after = self._after[c]
             return 1 + lateness(after - self._entry) if isinstance(after, int) and after - self._entry in blocks else 0
 
-        late = [c for c in blocks if self._source(c) == FIXED]
+        late = [c for c in blocks if self._loop_before(c) == FIXED]
         for c in sorted(late, key=lateness):
-            block = blocks[c]
-            target = block.pointer if self._reverse else self._memory.at(block.pointer, INT(1))
-            self._fill(self._after[c], target)
-            self._begin(c, block)
+            self._fill(self._after[c], self._goal(blocks[c]))
+            self._begin(c, blocks[c])
         for result, block in zip(self._results, outputs, strict=True):
             if not isinstance(result, int) or self._split.level[result] == FIXED:
-                self._fill(result, block.pointer)
+                self._fill(result, block)
 
-    def _fill(self, v: Any, target: Any) -> None:
-        """A value that no loop computes to a place."""
+    def _moved(self, block: Block) -> Block:
+        """The block from its second place on."""
+        return Block(self._memory.at(block.pointer, INT(1)), block.home)
+
+    def _goal(self, block: Block) -> Block:
+        """Where a value goes, at its own step, that is read from the block a step later."""
+        return block if self._reverse else self._moved(block)
+
+    def _fill(self, v: Any, target: Block) -> None:
+        """A value that no loop computes to a block."""
 
         def one(k: Any) -> None:
             value = self._value(v, self._narrow, lambda n: self._read(n, k, self._narrow))
-            self._memory.write(value, self._memory.at(target, k))
+            self._memory.write(value, self._memory.at(target.pointer, k))
 
         self._memory.loop(self._memory.steps, one)
 
-    def _source(self, c: int) -> int:
+    def _loop_before(self, c: int) -> int:
         """The loop that has what a late value is late of."""
         after = self._after[c]
         return self._split.level[after] if isinstance(after, int) else FIXED
