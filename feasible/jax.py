@@ -182,6 +182,7 @@ def _request(kernel: Kernel, setup: _Setup, values: Any, start: Any) -> Request:
         [number] * S,
         [blank] * S,
         [blank] * C,
+        [blank] * 2,
         [blank] * len(of_steps),
         [number] * len(of_entry),
         number,

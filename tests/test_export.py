@@ -86,6 +86,7 @@ class C:
                 ("margin", double * limits),
                 *[(n, double) for n in ("violation", "residual", "displacement_mean", "displacement_max", "objective")],
                 *[(n, ctypes.c_int) for n in ("status", "converged", "iterations")],
+                ("samples", double * 2 * STEPS),
                 ("inner", double * STEPS * max(inner, 1)),
                 ("entry", double * max(entry, 1)),
             ]
@@ -139,7 +140,9 @@ def states(plan):
 
 
 def finite(plan):
-    arrays = [np.ctypeslib.as_array(getattr(plan, n)) for n in ("states", "controls", "margin", "inner", "entry")]
+    arrays = [
+        np.ctypeslib.as_array(getattr(plan, n)) for n in ("states", "controls", "margin", "samples", "inner", "entry")
+    ]
     return (
         all(np.isfinite(a).all() for a in arrays)
         and np.isfinite(
@@ -290,7 +293,7 @@ def test_the_header_is_cpp_too(folder):
 
 def test_the_specification_says_what_it_is(folder, projector):
     found = json.loads((folder / "specification.json").read_text())
-    assert found["format"] == "feasible.export/1"
+    assert found["format"] == "feasible.export/2"
     assert found["configuration"] == projector.configuration
     assert found["projector"] == json.loads(json.dumps(projector.specification))
     for kind, layout in ((Request, projector._rungs.request), (Reply, projector._rungs.reply)):

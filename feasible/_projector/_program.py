@@ -22,8 +22,14 @@ from feasible._projector._start import lift
 from feasible._projector._verdict import Motion, drive, judge
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
+from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers._riccati_trial import resume, start
+
+# Measured on plans whose samples or first states were moved by known amounts: the barrier from which the iteration is
+# shortest grows with what changed, and beyond some centimetres of every sample a cold start is shorter.
+_NEWS = 0.02  # first barrier parameter of a warm start, as a share of what changed
+_OUTDATED = 0.01  # m²: a warm start is dropped if more than that changed
 
 
 def project(kernel: Kernel, request: Request) -> Reply:
@@ -31,7 +37,8 @@ def project(kernel: Kernel, request: Request) -> Reply:
     stage = kernel.stage
     request, heading, lifted = localised(request, stage.dt)
     merged, weight = towards(request)
-    warm = request.warm > 0.0
+    news = changed(kernel, request)
+    warm = (request.warm > 0.0) & (news <= _OUTDATED)
     known = [jnp.isfinite(v) for v in request.initial]
     believed = [jnp.where(k, v, s) for k, v, s in zip(known, request.initial, request.first, strict=True)]
     scaled = stage.typical
@@ -55,7 +62,7 @@ def project(kernel: Kernel, request: Request) -> Reply:
         [e * t * t for e, t in zip(request.effort, scaled[S:], strict=True)],
         steps_of(request),
     )
-    state = loop.advance(kernel, data, request.options, begun(kernel, it, data, request, apart(request, lifted)))
+    state = loop.advance(kernel, data, request.options, begun(kernel, it, data, request, warm, news))
     back = [a * t for a, t in zip(state.it.x0, scaled[:S], strict=True)]
     controls = [a * t for a, t in zip(state.it.u, scaled[S:], strict=True)]
     first = [jnp.where(k, v, s) for k, v, s in zip(known, request.initial, back, strict=True)]
@@ -76,19 +83,15 @@ def fallback(kernel: Kernel, request: Request) -> Reply:
     return reply(kernel, request, heading, motion, *free, still, still)
 
 
-def begun(kernel: Kernel, it: Iterate, data: Data, request: Request, news: Array) -> loop.State:
-    """The first state of the iteration: on the central path, or with the prices of a warm start.
-
-    The prices of a plan say little about samples that are far from it, so the barrier of a warm start grows with the
-    `news`, half the squared distance [m²] between the plan and the smoothed samples, up to that of a cold one.
-    """
+def begun(kernel: Kernel, it: Iterate, data: Data, request: Request, warm: Array, news: Array) -> loop.State:
+    """The first state of the iteration: on the central path, or, if `warm`, with the prices of the plan before."""
+    options = request.options
     if kernel.penalty is not None:  # prices of hard rows say little about elastic ones
-        return loop.begin(kernel, it, data, request.options)
-    options, warm = request.options, request.warm > 0.0
-    afresh = loop.first_barrier(kernel, it, data, options._replace(mu_start=jnp.ones_like(news)))  # type: ignore[arg-type]
-    mu = jnp.where(
-        warm, jnp.clip(options.share * news, options.mu_start, afresh), jnp.minimum(afresh, options.mu_start)
-    )
+        return loop.begin(kernel, it, data, options)
+    # Of a warm start the option is the least barrier; one that is dropped begins like a cold one.
+    most = jnp.where(request.warm > 0.0, Options().mu_start, options.mu_start)
+    afresh = loop.first_barrier(kernel, it, data, options._replace(mu_start=most))  # type: ignore[arg-type]
+    mu = jnp.where(warm, jnp.maximum(_NEWS * news, options.mu_start), afresh)
     cold = start(kernel, it, mu, jnp.zeros_like(mu) + options.room)
     inner, entry = (Barrier(z, z, [None] * len(z), [None] * len(z)) for z in (request.inner, request.entry))
     priced = resume(kernel, it._replace(inner=inner, entry=entry), mu, jnp.sqrt(mu))  # of a changed problem
@@ -96,14 +99,22 @@ def begun(kernel: Kernel, it: Iterate, data: Data, request: Request, news: Array
     return loop.begin_at(kernel, chosen, data, mu)
 
 
-def apart(request: Request, lifted: Motion) -> Array:
-    """Half the squared distance [m²] between the positions of the start and of the lift."""
+def changed(kernel: Kernel, request: Request) -> Array:
+    """How far a request is from the one that its warm start answered: half a squared distance [m²].
+
+    Of the positions of samples that both have, as far as they count beside the consistency term, and of pose and
+    speed at the start in typical units.
+    """
 
     def step(total: Array, inputs: Any) -> Any:
-        a, b = inputs
-        return total + sum(0.5 * (p - q) * (p - q) for p, q in zip(a, b, strict=True)), None
+        a, b, w = inputs
+        share = w / jnp.where(w > 0.0, w + request.consistency, 1.0)
+        apart = sum(0.5 * (p - q) * (p - q) for p, q in zip(a, b, strict=True)) * share * share
+        return total + jnp.where((w > 0.0) & jnp.isfinite(apart), apart, 0.0), None
 
-    return jax.lax.scan(step, jnp.zeros_like(request.warm), (request.states[:2], lifted.states[:2]))[0]
+    moved = zip(request.initial[:4], request.first[:4], kernel.stage.typical[:4], strict=True)
+    initial = sum(jnp.where(jnp.isfinite(a), 0.5 * ((a - b) / t) ** 2, 0.0) for a, b, t in moved)
+    return jax.lax.scan(step, initial, (request.samples, request.target[:2], request.weight[0]))[0]
 
 
 def steps_of(request: Request) -> Array:
@@ -119,7 +130,8 @@ def localised(request: Request, dt: float) -> tuple[Request, Array, Motion]:
     for v in request.initial:  # an initial state that is nowhere near is as good as none
         sane = sane & ~(jnp.abs(v) > FARTHEST)
     initial = [jnp.where(sane, v, jnp.nan) for v in request.initial]
-    first, states = lift(target, weight, initial, steps_of(request), dt)
+    drawn = towards(request._replace(target=target, weight=weight))
+    first, states = lift(*drawn, initial, steps_of(request), dt)
     heading = first[2]
     turned = request._replace(
         target=turn(target, -heading),
@@ -127,6 +139,7 @@ def localised(request: Request, dt: float) -> tuple[Request, Array, Motion]:
         initial=turn(initial, -heading),
         first=turn(request.first, -heading),
         states=turn(request.states, -heading),
+        samples=rotated(request.samples, -heading),
     )
     lifted = Motion(turn(first, -heading), turn(states, -heading), [jnp.zeros_like(a) for a in request.controls])
     return turned, heading, lifted
@@ -166,8 +179,13 @@ def moved(request: Request, motion: Motion) -> Array:
 
 def turn(values: list[Array], angle: Array) -> list[Array]:
     """A state with its position and heading turned about the origin."""
+    return [*rotated(values[:2], angle), values[2] + angle, *values[3:]]
+
+
+def rotated(position: list[Array], angle: Array) -> list[Array]:
+    """X and y turned about the origin."""
     c, s = jnp.cos(angle), jnp.sin(angle)
-    return [c * values[0] - s * values[1], s * values[0] + c * values[1], values[2] + angle, *values[3:]]
+    return [c * position[0] - s * position[1], s * position[0] + c * position[1]]
 
 
 def reply(
@@ -182,12 +200,17 @@ def reply(
 ) -> Reply:
     """The motion with its verdict, in the caller's frame."""
     verdict = judge(kernel.stage, motion, request.target, request.weight, request.effort)
+    samples = [
+        jnp.where(w > 0.0, a, b)
+        for a, b, w in zip(request.target[:2], motion.states[:2], request.weight[:2], strict=True)
+    ]
     zero = jnp.zeros_like(heading)
     seen = jax.lax.scan(lambda n, w: (jnp.maximum(n, jnp.where(w > 0.0, 1.0, 0.0)), None), zero, request.weight[0])[0]
     return Reply(
         turn(motion.first, heading),
         turn(motion.states, heading),
         motion.controls,
+        rotated(samples, heading),
         inner,
         entry,
         any_sample=seen,

@@ -26,6 +26,7 @@ class Request(NamedTuple):
         weight: 4 horizons, of their squared errors; 0 where nothing is stated.
         initial: S scalars; NaN where free.
         first, states, controls: an earlier plan in the same frame (S scalars, S and C horizons).
+        samples: 2 horizons, the positions that it answered; NaN where not known.
         inner, entry: prices of the one-sided rows at that start: horizons, scalars.
         warm: 0 if there is no such plan; positive to start from it; negative if it is there for `consistency` only.
         consistency: weight of the squared distance from the plan's positions [1/m²], 0 for none.
@@ -39,6 +40,7 @@ class Request(NamedTuple):
     first: list[Array]
     states: list[Array]
     controls: list[Array]
+    samples: list[Array]
     inner: list[Array]
     entry: list[Array]
     warm: Array
@@ -52,6 +54,7 @@ class Reply(NamedTuple):
 
     Attributes:
         first, states, controls: the motion: S scalars, S and C horizons; consistent to rounding.
+        samples: 2 horizons, the positions asked for; where none was, those of the motion.
         inner, entry: prices of the one-sided rows.
         usable: 1 if every number of the motion is finite.
         any_sample: 1 if the request had a sample to stay close to.
@@ -67,6 +70,7 @@ class Reply(NamedTuple):
     first: list[Array]
     states: list[Array]
     controls: list[Array]
+    samples: list[Array]
     inner: list[Array]
     entry: list[Array]
     usable: Array
@@ -94,6 +98,7 @@ def example(kernel: Kernel, number: Any, horizon: Any) -> Request:
         [number] * S,
         [horizon] * S,
         [horizon] * C,
+        [horizon] * 2,
         [horizon] * len(of_steps),
         [number] * len(of_entry),
         number,

@@ -20,7 +20,7 @@ from feasible.solvers._riccati_stage import Stage
 from feasible.solvers._sqp import ELASTIC
 
 RUNGS = ("hard", "elastic", "brake")
-_LISTS = ("first", "states", "controls", "inner", "entry", "margins")
+_LISTS = ("first", "states", "controls", "samples", "inner", "entry", "margins")
 _NUMBERS = tuple(name for name in Reply._fields if name not in _LISTS)
 
 
@@ -97,7 +97,8 @@ class Rungs:
 
         Beyond their end the car rolls on in the same gear; rows that are not finite stay cold.
         """
-        at, to, S, keep = self.reply.at, self.request.at, len(self.reply.at.first), self.horizon - shift
+        at, to, keep = self.reply.at, self.request.at, self.horizon - shift
+        S, C = len(at.first), len(at.controls)
         usable = np.isfinite(replies).all(1) & np.isfinite(offset).all(1)
         before, path = self._path(replies, at), self._path(requests, to)
         first = _block(requests, to.first)
@@ -109,9 +110,11 @@ class Rungs:
                 ahead = speed * (self.problem.dt * np.arange(1, shift + 1))
                 path[:, 0, keep:], path[:, 1, keep:] = x + ahead * np.cos(yaw), y + ahead * np.sin(yaw)
                 path[:, 2, keep:], path[:, 3, keep:], path[:, 4:, keep:] = yaw, speed, 0.0
+                path[:, S + C : S + C + 2, keep:] = np.nan
             else:
                 _block(requests, to.entry)[:] = _block(replies, at.entry)
             path[:, :2] += offset[:, :, None]
+            path[:, S + C : S + C + 2] += offset[:, :, None]
             first[:, :2] += offset
         requests[:, to.warm] = 1.0
         if not usable.all():
@@ -119,8 +122,8 @@ class Rungs:
                 values[~usable] = 0.0
 
     def _path(self, rows: np.ndarray, at: Any) -> np.ndarray:
-        """The view `(N, S + C + Z, T)` of states, controls and prices of requests or replies."""
-        places = [*at.states, *at.controls, *at.inner]
+        """The view `(N, S + C + 2 + Z, T)` of states, controls, samples and prices of requests or replies."""
+        places = [*at.states, *at.controls, *at.samples, *at.inner]
         return rows[:, places[0].start : places[-1].stop].reshape(len(rows), len(places), self.horizon)
 
     def _reply(self) -> Reply:
@@ -133,6 +136,7 @@ class Rungs:
             first=[number] * S,
             states=[horizon] * S,
             controls=[horizon] * C,
+            samples=[horizon] * 2,
             inner=[horizon] * len(of_steps),
             entry=[number] * len(of_entry),
             margins=[number] * len(self.problem.limits),

@@ -41,7 +41,7 @@ class Options(NamedTuple):
 
     iterations: int = 200
     mu_start: float = 1.0
-    share: float = 0.02
+    share: float = 0.002
     mu_end: float = 1e-10
     quick: float = 0.3
     slow: float = 1.0

@@ -111,8 +111,8 @@ static int write_start(const feasible_request *request, const double *origin, do
     const feasible_plan *plan = request->previous;
     const int shift = request->elapsed;
     if (plan == NULL || shift < 0 || shift >= T || !all_finite(&plan->states[0][0], (T + 1) * S) ||
-        !all_finite(&plan->controls[0][0], T * C) || !all_finite(&plan->inner[0][0], FEASIBLE_INNER * T) ||
-        !all_finite(plan->entry, FEASIBLE_ENTRY))
+        !all_finite(&plan->controls[0][0], T * C) || !all_finite(&plan->samples[0][0], 2 * T) ||
+        !all_finite(&plan->inner[0][0], FEASIBLE_INNER * T) || !all_finite(plan->entry, FEASIBLE_ENTRY))
         return 0;
     double state[S];
     for (int k = shift; k <= T + shift; k++) {
@@ -140,6 +140,9 @@ static int write_start(const feasible_request *request, const double *origin, do
         for (int i = 0; i < FEASIBLE_INNER; i++)
             in[FEASIBLE_IN_INNER + i * T + k] = plan->inner[i][k + shift];
     }
+    for (int k = 0; k < T; k++)
+        for (int i = 0; i < 2; i++)
+            in[FEASIBLE_IN_SAMPLES + i * T + k] = k + shift < T ? plan->samples[k + shift][i] - origin[i] : NAN;
     for (int i = 0; i < FEASIBLE_ENTRY && shift == 0; i++)
         in[FEASIBLE_IN_ENTRY + i] = plan->entry[i];
     return 1;
@@ -232,8 +235,9 @@ static void stand_still(feasible_plan *plan, const double *origin)
 static int is_finite(const feasible_plan *plan)
 {
     return all_finite(&plan->states[0][0], (T + 1) * S) && all_finite(&plan->controls[0][0], T * C) &&
-           all_finite(plan->margin, FEASIBLE_LIMITS) && all_finite(&plan->inner[0][0], FEASIBLE_INNER * T) &&
-           all_finite(plan->entry, FEASIBLE_ENTRY) && isfinite(plan->violation) && isfinite(plan->residual) &&
+           all_finite(plan->margin, FEASIBLE_LIMITS) && all_finite(&plan->samples[0][0], 2 * T) &&
+           all_finite(&plan->inner[0][0], FEASIBLE_INNER * T) && all_finite(plan->entry, FEASIBLE_ENTRY) &&
+           isfinite(plan->violation) && isfinite(plan->residual) &&
            isfinite(plan->displacement_mean) && isfinite(plan->displacement_max) && isfinite(plan->objective);
 }
 
@@ -250,6 +254,9 @@ static void read_reply(const ladder *l, const double *origin, feasible_plan *pla
     for (int i = 0; i < C; i++)
         for (int k = 0; k < T; k++)
             plan->controls[k][i] = reply[FEASIBLE_OUT_CONTROLS + i * T + k];
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < T; k++)
+            plan->samples[k][i] = reply[FEASIBLE_OUT_SAMPLES + i * T + k] + origin[i];
     memcpy(plan->inner, reply + FEASIBLE_OUT_INNER, FEASIBLE_INNER * T * sizeof(double));
     memcpy(plan->entry, reply + FEASIBLE_OUT_ENTRY, FEASIBLE_ENTRY * sizeof(double));
     memcpy(plan->margin, reply + FEASIBLE_OUT_MARGINS, FEASIBLE_LIMITS * sizeof(double));

@@ -53,6 +53,7 @@ typedef struct {
     int status;
     int converged;  /* whether the solver met its tolerance */
     int iterations; /* linearisations used */
+    double samples[FEASIBLE_STEPS][2]; /* what was asked for, for the next warm start; as the states where nothing was */
     double inner[FEASIBLE_ROOM(FEASIBLE_INNER)][FEASIBLE_STEPS]; /* prices of the limits, for the next warm start */
     double entry[FEASIBLE_ROOM(FEASIBLE_ENTRY)];
 } feasible_plan;
