@@ -24,8 +24,8 @@ from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers.riccati import Engine, Riccati, Task, answer, example, numbers, pack, prices, unpack
 
 POLISH = (  # attempts: from a solution three iterations are enough, unless it is nearly degenerate
-    Options(iterations=3, mu_start=0.0, slope=1e-9, fall=1e-12, last=1e-7),
-    Options(iterations=40, mu_start=0.0, slope=1e-9, fall=1e-12, last=1e-7),
+    Options(iterations=3, mu_start=0.0, slope=1e-10, fall=1e-12, last=1e-7),
+    Options(iterations=40, mu_start=0.0, slope=1e-10, fall=1e-12, last=1e-7),
     Options(iterations=80, mu_start=1e-7, quick=0.1, slope=1e-9, fall=1e-12, last=1e-7),
     Options(iterations=80, mu_start=1e-6, quick=0.2, slope=1e-7, fall=1e-9, last=0.0),
 )
@@ -86,8 +86,8 @@ def pull_back(
         it, data = pack(kernel, part, states[pending], controls[pending])
         inner, entry = _barriers(kernel, multipliers[pending])
         typical, S = np.asarray(kernel.stage.typical), kernel.stage.S
-        x = np.moveaxis(by_states[pending] * typical[:S], -1, 0)
-        u = np.moveaxis(by_controls[pending] * typical[S:], -1, 0)
+        x = (by_states[pending] * typical[:S]).transpose(2, 0, 1)
+        u = (by_controls[pending] * typical[S:]).transpose(2, 0, 1)
         against = Cotangent([a[:, 0] for a in x], [a[:, 1:] for a in x], list(u))
         options = options._replace(mu_start=max(options.mu_start, smoothing), mu_end=smoothing)
         arguments = it._replace(inner=inner, entry=entry), data, numbers(options, len(pending)), against
@@ -173,22 +173,22 @@ def _parameters(kernel: Kernel, problem: Problem, state: State, found: Adjoint, 
     by_row = np.stack([*found.sums, *found.entry])
     # A row at a degenerate solution has an infinite derivative somewhere; it has none rather than a wrong one.
     more = jax.tree.leaves((found.x0, found.costate, found.lam, found.inner)) if vehicle else []
-    parts = [np.moveaxis(by_row, 0, -1), x, u, first, *more]
-    solved = (np.asarray(state.solved) > 0) & np.all(
-        [np.isfinite(a).reshape(len(states), -1).all(1) for a in parts], axis=0
-    )
-    keep = solved[:, None, None]
-
-    a_x, a_u = np.where(keep, x * typical[:S], 0.0), np.where(keep, u * typical[S:], 0.0)
+    parts = [by_row.T, x, u, first, *more]
+    with np.errstate(invalid="ignore"):
+        total = sum(a.reshape(len(states), -1).sum(1) for a in parts)
+    solved = (np.asarray(state.solved) > 0) & np.isfinite(total)
+    a_x, a_u = x * typical[:S], u * typical[S:]
+    a_x[~solved], a_u[~solved] = 0.0, 0.0
     residual = problem.residual(states)
     fixed = first / typical[:S]
     bounds: dict[str, dict[str, np.ndarray]] = {"upper": {}, "lower": {}}
+    names = [limit.name for limit in problem.limits]
     for name in bounds:
-        bounds[name] = {limit.name: np.zeros(len(states)) for limit in problem.limits}
+        bounds[name] = {limit: np.zeros(len(states)) for limit in names}
     units = np.array([sign / stage.scale[r] for r, sign in (*of_steps, *of_entry)])
     pulled = np.where(solved, by_row * units[:, None], 0.0)
     for (r, sign), value in zip([*of_steps, *of_entry], pulled, strict=True):
-        bounds["upper" if sign > 0 else "lower"][problem.limits[problem.rows[r].limit].name] += value
+        bounds["upper" if sign > 0 else "lower"][names[problem.rows[r].limit]] += value
     return Pulled(
         target=problem.weight * a_x[..., :4],
         weight=-a_x[..., :4] * residual,

@@ -208,20 +208,20 @@ def answer(state: State) -> State:
 
 def numbers(options: Options, count: int) -> Options:
     """Options as arrays `(N,)`."""
-    return Options(*(np.full(count, float(v)) for v in options))  # type: ignore[arg-type]
+    return Options(*np.repeat(np.array(options, dtype=float)[:, None], count, axis=1))  # type: ignore[arg-type]
 
 
 def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Iterate, Data]:
     """The solver's view of N rows: a list entry per component, each `(N,)` or `(N, T)`, in typical units."""
     stage = kernel.stage
     typical = np.asarray(stage.typical)
-    x = np.moveaxis(states / typical[: stage.S], -1, 0)
-    u = np.moveaxis(controls / typical[stage.S :], -1, 0)
+    x = (states / typical[: stage.S]).transpose(2, 0, 1)
+    u = (controls / typical[stage.S :]).transpose(2, 0, 1)
     count, steps = u.shape[1:]
     effort = problem.effort * typical[stage.S :] ** 2
     data = Data(
-        list(np.moveaxis(problem.target, -1, 0)),
-        list(np.moveaxis(problem.weight, -1, 0)),
+        list(problem.target.transpose(2, 0, 1)),
+        list(problem.weight.transpose(2, 0, 1)),
         list(np.isnan(problem.initial_state).T.astype(float)),
         [np.full(count, e) for e in effort],
         np.full(count, float(steps)),
@@ -232,8 +232,15 @@ def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndar
 def unpack(kernel: Kernel, state: State) -> tuple[np.ndarray, np.ndarray]:
     """States `(N, T + 1, S)` and controls `(N, T, C)` in their units."""
     typical, S, it = np.asarray(kernel.stage.typical), kernel.stage.S, state.it
-    x = np.concatenate([np.stack(it.x0, axis=-1)[:, None], np.stack(it.x, axis=-1)], axis=1)
-    return x * typical[:S], np.stack(it.u, axis=-1) * typical[S:]
+    count, steps = it.x[0].shape
+    states, controls = np.empty((count, steps + 1, S)), np.empty((count, steps, len(typical) - S))
+    for i, (a, b) in enumerate(zip(it.x0, it.x, strict=True)):
+        states[:, 0, i], states[:, 1:, i] = a, b
+    for i, a in enumerate(it.u):
+        controls[:, :, i] = a
+    states *= typical[:S]
+    controls *= typical[S:]
+    return states, controls
 
 
 def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
