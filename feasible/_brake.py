@@ -32,7 +32,7 @@ import numpy as np
 
 from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
-from feasible._steering import ENOUGH, allowances, charge, excesses, steer
+from feasible._steering import ENOUGH, Allowance, allowances, charge, excesses, steer
 
 # Deceleration [m/s²] and jerk [m/s³], from an emergency stop to what a car at the limit of its grip has left; then, for
 # a car that brakes or speeds up so hard in a bend that its lateral force changes too soon, or that brakes hard and is
@@ -74,6 +74,7 @@ STEERED = (
 )
 SHARES = (1.0, 0.5, 0.2, 0.0, -0.3)  # of the jerk that the profile asks for
 KEPT = 1e-4  # normalised excess that counts as none
+LOST, NEARLY = 1e4, 5e-3  # what breaking limits that can be kept costs, by more than the normalised excess that it may
 RISES = 100.0  # what a rise of an excess, and what is left of it at the end, count beside its mean
 POINTS = 11  # of a step, where it is measured
 _FREE = 1e6
@@ -137,6 +138,10 @@ def stop(
     d = bounded(deceleration, -bounds.slowest, bounds.fastest)
     early, jerk = jerk < 0.0, xp.abs(jerk)
     falling, rising = bounded(jerk, -bounds.fall, bounds.rise), bounded(jerk, bounds.rise, -bounds.fall)
+    # A car that still speeds up at the bound on jerk takes all of it: rounding the onset up to whole steps would leave
+    # some, and let the speed rise further than it must. So it is rounded down, to a lesser deceleration.
+    whole = xp.floor((a + d) / (falling * dt) + 1e-9) * falling * dt - a
+    d = xp.where((a > 0.0) & (jerk > falling) & (whole > 0.25 * d), whole, d)
     braking = xp.maximum(-a, 0.0)
     least = xp.maximum(_ceil(xp, braking / (rising * dt)), 1.0)  # steps to release the brake
     # The lead: the jerk under which speed does not fall below 0, braking² / 2 v, until the brake is off.
@@ -253,9 +258,10 @@ def brake(problem: Problem, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         rows, count = np.flatnonzero(best > 0.0), len(kind)
         if not rows.size:
             break
-        first, least = np.repeat(states[rows], count, axis=0), [np.repeat(e[rows], count) for e in allowed]
-        found = _controls(problem, first, least, np.tile(np.array(kind).T, len(rows)))
-        score = _score(problem, problem.vehicle.rollout(first, found, problem.dt), found, least).reshape(-1, count)
+        each = np.repeat(rows, count)
+        first, before = states[each], Allowance([e[each] for e in allowed.given], allowed.mended[each])
+        found = _controls(problem, first, before.first(np), np.tile(np.array(kind).T, len(rows)))
+        score = _score(problem, problem.vehicle.rollout(first, found, problem.dt), found, before).reshape(-1, count)
         choice = score.argmin(1)
         lower = score.min(1) < best[rows]
         best[rows[lower]] = score.min(1)[lower]
@@ -296,14 +302,31 @@ def _stacked(jerk: np.ndarray, rate: np.ndarray) -> np.ndarray:
     return np.stack([jerk, rate], axis=-1)
 
 
-def _score(problem: Problem, states: np.ndarray, controls: np.ndarray, before: list[np.ndarray]) -> np.ndarray:
-    """`(N,)`: 0 where no excess rises above what is allowed and none is left; else how much, and the mean excess."""
+def score(xp: Namespace, allowed: Allowance, rises: list[Array], most: Array, left: Array, mean: Array) -> Array:
+    """0 for a motion that keeps limits, or regains them without any rise where it cannot; the better, the less.
+
+    Args:
+        xp: namespace.
+        allowed: at first.
+        rises: of the excess of each limit over the least before, beginning with what it is under no control.
+        most: largest excess of any limit.
+        left: sum of excesses at the end.
+        mean: over time, of their sum.
+    """
+    rise, free = sum(xp.maximum(r - KEPT, 0.0) for r in rises), allowed.mended > ENOUGH
+    kept = (left <= KEPT) & xp.where(free, rise <= 0.0, most <= KEPT)
+    lost = xp.where(free | (most <= NEARLY), 0.0, LOST)
+    return xp.where(kept, 0.0, lost + RISES * (rise + left) + mean)
+
+
+def _score(problem: Problem, states: np.ndarray, controls: np.ndarray, allowed: Allowance) -> np.ndarray:
+    """`(N,)`, as `score` says, of motions `(N, T + 1, 6)` and `(N, T, 2)`."""
     points = np.linspace(0.0, 1.0, POINTS) * problem.dt
     inner = [excesses(problem, problem.vehicle.step(states[:, :-1], controls, t), controls) for t in points]
-    rise, left, mean = (np.zeros(len(states)) for _ in range(3))
-    for i, first in enumerate(before):
+    rises, (most, left, mean) = [], np.zeros((3, len(states)))
+    for i, first in enumerate(allowed.given):
         excess = np.stack([values[i] for values in inner], axis=-1).reshape(len(states), -1)
         least = np.minimum.accumulate(np.concatenate([first[:, None], excess], axis=1), axis=1)
-        rise += np.maximum((excess - least[:, 1:]).max(1) - KEPT, 0.0)
-        left, mean = left + excess[:, -1], mean + excess.mean(1)
-    return np.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * (rise + left) + mean)
+        rises.append((excess - least[:, 1:]).max(1))
+        most, left, mean = np.maximum(most, excess.max(1)), left + excess[:, -1], mean + excess.mean(1)
+    return score(np, allowed, rises, most, left, mean)

@@ -34,13 +34,24 @@ def excesses(problem: Problem, x: Any, u: Any) -> list[Array]:
     return [0.5 * (m + abs(m)) for m in margins]  # the positive part, in any namespace
 
 
+class Allowance(NamedTuple):
+    """Excess of each limit under no control, and, positive where it need not be, the least that steering leaves."""
+
+    given: list[Array]
+    mended: Array
+
+    def first(self, xp: Namespace) -> list[Array]:
+        """Excess of each limit that a motion may have at first: none at all where there need be none."""
+        return [xp.where(self.mended > ENOUGH, e, 0.0) for e in self.given]
+
+
 def allowances(
     xp: Namespace, loop: Callable[..., Any], problem: Problem, x: Any, stacked: Callable[[Array, Array], Any]
-) -> list[Array]:
-    """Excess of each limit that a motion from a state may have at first.
+) -> Allowance:
+    """What excess a motion from a state may have at first.
 
     It is the excess under no control. But where the limits that read states alone are kept, and some curvature rate
-    keeps the others at that moment, there is to be none at all.
+    keeps the others at that moment, there need be none.
 
     Args:
         xp: namespace.
@@ -55,25 +66,40 @@ def allowances(
         return sum(excesses(problem, x, stacked(zero, rate)), zero)
 
     mended = broken(steer(xp, loop, broken, zero, zero + 1.0))
-    return [xp.where(mended > ENOUGH, e, 0.0) for e in excesses(problem, x, stacked(zero, zero))]
+    return Allowance(excesses(problem, x, stacked(zero, zero)), mended)
 
 
 def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) -> Array:
     """Sum over the limits of the largest rise of the excess in a step from `x` under `u` over the least before.
 
-    What the first state alone decides is left out.
+    A margin is known at the start, the middle and the end; where the parabola through them has its peak between, the
+    peak counts too: lateral acceleration that grows and falls within a step is broken at neither end. What the first
+    state alone decides is left out.
     """
-    vehicle, total = problem.vehicle, 0.0 * x[..., 3]
-    at = {f: vehicle.step(x, u, f * problem.dt) if f > 0.0 else x for f in {row.fraction for row in problem.rows}}
-    motions = {f: vehicle.motion_of(state, u) for f, state in at.items()}
-    rises, least = [total] * len(problem.limits), list(least)
-    for row in problem.rows:  # those of a limit in the order of time
-        if not row.first_step_only:
-            i = row.limit
-            margin = problem.limits[i].margin(motions[row.fraction], vehicle)
-            rises[i] = xp.maximum(rises[i], margin - least[i] + xp.where(least[i] > 0.0, _FALL, _ROOM))
-            least[i] = xp.minimum(least[i], xp.maximum(margin, 0.0))
-    return sum(rises, total)
+    vehicle, total, controls = problem.vehicle, 0.0 * x[..., 3], set(problem.vehicle.CONTROLS)
+    motions = [vehicle.motion_of(vehicle.step(x, u, f * problem.dt) if f > 0.0 else x, u) for f in (0.0, 0.5, 1.0)]
+    for limit, lowest in zip(problem.limits, least, strict=True):
+
+        def over(margin: Array, lowest: Array) -> Array:
+            return margin - lowest + xp.where(lowest > 0.0, _FALL, _ROOM)
+
+        if limit.reads <= controls:
+            total = total + xp.maximum(over(limit.margin(motions[0], vehicle), lowest), 0.0)
+            continue
+        first, middle, last = (limit.margin(motion, vehicle) for motion in motions)
+        rise = over(first, lowest) if limit.reads & controls else total - 1.0
+        lowest = xp.minimum(lowest, xp.maximum(first, 0.0))
+        rise = xp.maximum(rise, xp.maximum(over(middle, lowest), over(_peak(xp, first, middle, last), lowest)))
+        lowest = xp.minimum(lowest, xp.maximum(middle, 0.0))
+        total = total + xp.maximum(xp.maximum(rise, over(last, lowest)), 0.0)
+    return total
+
+
+def _peak(xp: Namespace, first: Array, middle: Array, last: Array) -> Array:
+    """The peak within the step of the parabola through three values; the middle one where it has none there."""
+    slope, bend = 4.0 * middle - 3.0 * first - last, 2.0 * (first + last) - 4.0 * middle
+    inside = (slope > 0.0) & (slope < -2.0 * bend)
+    return xp.where(inside, first - 0.25 * slope * slope / xp.where(inside, bend, -1.0), middle)
 
 
 class _Search(NamedTuple):

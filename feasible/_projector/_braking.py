@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -10,20 +11,19 @@ import jax.numpy as jnp
 from feasible._arrays import Array
 from feasible._brake import (
     FAMILY,
-    KEPT,
     POINTS,
-    RISES,
     Bounds,
     Candidate,
     Stop,
     choose,
     jerk,
     pick,
+    score,
     stop,
     straightening,
 )
 from feasible._projector._verdict import Motion, roll
-from feasible._steering import allowances, charge, excesses
+from feasible._steering import Allowance, allowances, charge, excesses
 from feasible.solvers._riccati_stage import Components, Stage
 
 
@@ -39,11 +39,11 @@ def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> 
     def attempt(carry: Any) -> Any:
         index, best, chosen = carry
         candidate = Candidate(*(pick(jnp, [c[i] for c in FAMILY], index) for i in range(len(Candidate._fields))))
-        controls = _controls(stage, first, allowed, like, candidate)
-        score = _score(stage, roll(stage, first, controls), allowed, steps)
-        better = score < best
+        controls = _controls(stage, first, allowed.first(jnp), like, candidate)
+        value = _score(stage, roll(stage, first, controls), allowed, steps)
+        better = value < best
         chosen = [jnp.where(better, new, old) for new, old in zip(controls, chosen, strict=True)]
-        return index + 1.0, jnp.where(better, score, best), chosen
+        return index + 1.0, jnp.where(better, value, best), chosen
 
     nothing = [jnp.zeros_like(like[0]) for _ in stage.vehicle.CONTROLS]
     *_, chosen = jax.lax.while_loop(unfinished, attempt, (zero, zero + jnp.inf, nothing))
@@ -81,8 +81,8 @@ def _stacked(jerk: Array, rate: Array) -> Components:
     return Components([jerk, rate])
 
 
-def _score(stage: Stage, motion: Motion, allowed: list[Array], steps: Array) -> Array:
-    """0 where no excess rises above what is allowed and none is left; else how much, and how much on average."""
+def _score(stage: Stage, motion: Motion, allowed: Allowance, steps: Array) -> Array:
+    """As `_brake.score` says, of a motion of so many steps."""
     problem, zero = stage.problem, jnp.zeros_like(motion.first[0])
 
     def step(carry: Any, inputs: Any) -> Any:
@@ -90,17 +90,17 @@ def _score(stage: Stage, motion: Motion, allowed: list[Array], steps: Array) -> 
         after, u = inputs
 
         def tick(carry: Any) -> Any:
-            k, least, rises, _, total = carry
+            k, least, rises, most, _, total = carry
             at = stage.vehicle.step(Components(x), Components(u), k * (stage.dt / (POINTS - 1)))
             excess = excesses(problem, at, Components(u))
             rises = [jnp.maximum(r, e - m) for r, e, m in zip(rises, excess, least, strict=True)]
             least = [jnp.minimum(m, e) for m, e in zip(least, excess, strict=True)]
-            return k + 1.0, least, rises, sum(excess), total + sum(excess)
+            most = functools.reduce(jnp.maximum, excess, most)
+            return k + 1.0, least, rises, most, sum(excess), total + sum(excess)
 
         _, *found = jax.lax.while_loop(lambda c: jnp.any(c[0] < float(POINTS)), tick, (zero, *found))
         return (after, *found), None
 
-    start = motion.first, allowed, [zero for _ in allowed], zero, zero
-    (_, _, rises, left, total), _ = jax.lax.scan(step, start, (motion.states, motion.controls))
-    rise = sum(jnp.maximum(r - KEPT, 0.0) for r in rises)
-    return jnp.where((rise <= 0.0) & (left <= KEPT), 0.0, RISES * (rise + left) + total / (POINTS * steps))
+    start = motion.first, allowed.given, [zero for _ in allowed.given], zero, zero, zero
+    (_, _, rises, most, left, total), _ = jax.lax.scan(step, start, (motion.states, motion.controls))
+    return score(jnp, allowed, rises, most, left, total / (POINTS * steps))
