@@ -71,6 +71,7 @@ STEERED = (
     (1.0, 1e3, 0.1),
     (1.5, 1.0, 0.1),
     (4.0, 80.0, 0.3),
+    (1.0, -1e3, 0.1),
 )
 SHARES = (1.0, 0.5, 0.2, 0.0, -0.3)  # of the jerk that the profile asks for
 KEPT = 1e-4  # normalised excess that counts as none

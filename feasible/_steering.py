@@ -23,6 +23,7 @@ from feasible._problem import Problem
 _ROOM, _FALL = 1.5e-3, 1e-4
 _REACH = 4.0  # 1/(m s): largest curvature rate that is tried
 _GOLDEN, _HALVINGS = 21, 12  # evaluations to find the rate with the least charge, and the nearest that is as good
+_STEERED = {"curvature", "curvature_rate"}  # what a signal reads that steering changes within a step
 _SECTION = (5**0.5 - 1) / 2
 ENOUGH = 1e-6  # normalised charge that counts as none more
 
@@ -72,9 +73,10 @@ def allowances(
 def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) -> Array:
     """Sum over the limits of the largest rise of the excess in a step from `x` under `u` over the least before.
 
-    A margin is known at the start, the middle and the end; where the parabola through them has its peak between, the
-    peak counts too: lateral acceleration that grows and falls within a step is broken at neither end. What the first
-    state alone decides is left out.
+    A margin is known at the start, the middle and the end; where the parabola through them has its vertex between, that
+    counts too: lateral acceleration that grows and falls within a step is broken at neither end, and lateral jerk that
+    goes from one of its bounds to the other is kept on the way. That is left out, because it costs a search in vain,
+    where no curvature rate changes anything, as what the first state alone decides is.
     """
     vehicle, total, controls = problem.vehicle, 0.0 * x[..., 3], set(problem.vehicle.CONTROLS)
     motions = [vehicle.motion_of(vehicle.step(x, u, f * problem.dt) if f > 0.0 else x, u) for f in (0.0, 0.5, 1.0)]
@@ -84,22 +86,23 @@ def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) 
             return margin - lowest + xp.where(lowest > 0.0, _FALL, _ROOM)
 
         if limit.reads <= controls:
-            total = total + xp.maximum(over(limit.margin(motions[0], vehicle), lowest), 0.0)
+            total = total + xp.maximum(limit.margin(motions[0], vehicle) - lowest, 0.0)  # no room: it is constant
             continue
         first, middle, last = (limit.margin(motion, vehicle) for motion in motions)
         rise = over(first, lowest) if limit.reads & controls else total - 1.0
         lowest = xp.minimum(lowest, xp.maximum(first, 0.0))
-        rise = xp.maximum(rise, xp.maximum(over(middle, lowest), over(_peak(xp, first, middle, last), lowest)))
-        lowest = xp.minimum(lowest, xp.maximum(middle, 0.0))
+        between = _vertex(xp, first, middle, last) if limit.reads & _STEERED else middle
+        rise = xp.maximum(rise, xp.maximum(over(middle, lowest), over(between, lowest)))
+        lowest = xp.minimum(lowest, xp.maximum(xp.minimum(middle, between), 0.0))
         total = total + xp.maximum(xp.maximum(rise, over(last, lowest)), 0.0)
     return total
 
 
-def _peak(xp: Namespace, first: Array, middle: Array, last: Array) -> Array:
-    """The peak within the step of the parabola through three values; the middle one where it has none there."""
+def _vertex(xp: Namespace, first: Array, middle: Array, last: Array) -> Array:
+    """The vertex within the step of the parabola through three values; the middle one where it is not there."""
     slope, bend = 4.0 * middle - 3.0 * first - last, 2.0 * (first + last) - 4.0 * middle
-    inside = (slope > 0.0) & (slope < -2.0 * bend)
-    return xp.where(inside, first - 0.25 * slope * slope / xp.where(inside, bend, -1.0), middle)
+    inside = (slope * bend < 0.0) & (abs(slope) < 2.0 * abs(bend))
+    return xp.where(inside, first - 0.25 * slope * slope / xp.where(inside, bend, 1.0), middle)
 
 
 class _Search(NamedTuple):
