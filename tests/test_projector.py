@@ -404,6 +404,36 @@ def test_braking_keeps_the_limits_from_every_state_that_can(projector, rng):
     assert (np.diff(excess, axis=1).max(1) <= 1e-3).all()
 
 
+@pytest.mark.parametrize(
+    ("preset", "state"),
+    [
+        ("un_r79", (2.07866505734483, 12.0, 0.4563123971484627)),  # grip is lost and regained within a step
+        ("un_r79", (-8.563924220864653, -12.0, 0.06722797386075288)),
+        ("un_r79", (-0.7472471967640603, -12.0, 0.8244709439791319)),  # lateral jerk: from one bound to the other
+        (
+            "autoware_checker",
+            (3.0623347647199406, -5.562849895015106, 0.8309425954020233),
+        ),  # kept at first, not for long
+        ("autoware_checker", (3.184149419139455, -6.861304620362278, -0.8358454666845141)),
+        ("physical", (59.470626156490205, 7.05166754412873, 0.001415911457713724)),  # needs all the jerk there is
+        ("physical", (75.24844436562228, 2.2298438811193583, -0.001089091275280625)),
+        ("physical", (67.08207251090546, 2.0895699387826916, -0.0004918726780568012)),
+    ],
+)
+def test_braking_recovers_monotonically_where_it_can(preset, state):
+    """No excess ever rises by more than 1e-3 above its least so far, the first of which is that under no control."""
+    limits, blank = feasible.presets.get(preset), np.zeros((60, 4))
+    problem = feasible._problem.Problem(VEHICLE, limits, 0.1, blank, blank, np.zeros(6), np.array([1e-8, 1e-4]))
+    (states,), (controls,) = brake(problem, np.array([[0.0, 0.0, 0.0, *state]]))
+    path = np.stack([VEHICLE.step(states[:-1], controls, t) for t in np.linspace(0.0, 0.1, 11)], axis=1)
+    motion, first = VEHICLE.motion_of(path, controls[:, None]), VEHICLE.motion_of(states[:1], np.zeros((1, 2)))
+    for limit in limits:
+        later = np.broadcast_to(limit.margin(motion, VEHICLE), path.shape[:-1]).ravel()
+        excess = np.maximum(np.concatenate([limit.margin(first, VEHICLE), later]), 0.0)
+        assert (excess - np.minimum.accumulate(excess)).max() <= 1e-3, limit.name
+        assert excess[-1] <= 1e-3
+
+
 def test_some_states_inside_the_limits_cannot_stay_there():
     """At 0.2 m/s and -6 m/s², with a release of at most 2 m/s³, no control avoids reversing: not even the best jerk."""
     limits = feasible.presets.apollo()
