@@ -208,7 +208,7 @@ def answer(state: State) -> State:
 
 def numbers(options: Options, count: int) -> Options:
     """Options as arrays `(N,)`."""
-    return Options(*np.repeat(np.array(options, dtype=float)[:, None], count, axis=1))  # type: ignore[arg-type]
+    return Options(*np.repeat(np.array(options, dtype=float)[:, None], count, axis=1))
 
 
 def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Iterate, Data]:
