@@ -1,24 +1,19 @@
-"""The fallback: closed-form jerk-limited braking along the current curvature.
+"""The fallback: braking to a stop along the current curvature, or steered where that breaks a limit.
 
-On a grid of steps h, the acceleration goes from a to -D in m steps, stays there for n, and goes to 0 in r steps.
-With the signs of a forward drive, speed and acceleration then end at 0 on a sample if
+Candidates are tried in turn, and the first that keeps the limits is taken: of a state that can keep them at first that
+means no excess at all; of any other that no excess ever rises above its least so far, and that none is left at the end.
+Where none succeeds, the one whose excesses rise the least, and are soonest gone, is taken (`score`). There are three
+kinds of candidates:
 
-    v + (a - D) m h / 2 - D n h - D r h / 2 = 0,   that is   D = (v + a m h / 2) / (h (m / 2 + n + r / 2)).
-
-For a deceleration d and jerks that are not to be exceeded, m and r are the least that keep the jerk on the way from a
-to -d and from -d to 0, and n is the least that keeps D <= d. Where even releasing the brake at that jerk would
-overshoot into reverse, D is negative and the car comes back to a stop. Limits on acceleration and jerk themselves
-bound d and the jerks; they may differ between onset and release.
-
-Curvature stays as it is, so lateral acceleration falls with the speed. From the pairs (d, j) below, strongest first,
-the first under which every limit is kept is taken: of a state inside the limits that means no excess at all; of one
-outside that no excess ever rises above its least so far, and that none is left at the end. Where that breaks a limit,
-because the car is still speeding up in a bend or has no grip left to brake with, the curvature rate of each step is
-steered (`_steering`), as close as possible to none, then to one that drives straight at once. The profile is planned
-again at every step, and of the shares below of its jerk, the first is taken under which some curvature rate lets no
-excess rise: a hard jerk makes lateral jerk change within a step by more than limits on it may allow. Where that fails
-too, no profile within the bounds on jerk may end at rest at all, so the pairs are tried as they are. Where none
-succeeds, the one whose excesses rise the least, and are soonest gone, is taken.
+- As it is, curvature stays, so lateral acceleration falls with the speed. The pairs of deceleration and jerk below are
+  those of a profile (`_stop`), strongest first.
+- Where all of these break a limit, because the car is still speeding up in a bend or has no grip left to brake with,
+  the curvature rate of each step is steered (`_steering`), as close as possible to none, then to one that drives
+  straight at once. The profile is planned again at every step, and of the shares below of its jerk, the first is taken
+  under which some curvature rate lets no excess rise: a hard jerk makes lateral jerk change within a step by more than
+  limits on it may allow.
+- Where that fails too, no profile within the bounds on jerk may end at rest at all, so the pairs are tried without
+  bounds.
 
 The functions of `xp` are written for scalars of any array namespace: the inference programs trace them too.
 """
@@ -33,6 +28,7 @@ import numpy as np
 from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
 from feasible._steering import ENOUGH, Allowance, allowances, charge, excesses, steer
+from feasible._stop import Bounds, jerk, stop
 
 # Deceleration [m/s²] and jerk [m/s³], from an emergency stop to what a car at the limit of its grip has left; then, for
 # a car that brakes or speeds up so hard in a bend that its lateral force changes too soon, or that brakes hard and is
@@ -74,101 +70,12 @@ STEERED = (
     (1.0, -1e3, 0.1),
 )
 SHARES = (1.0, 0.5, 0.2, 0.0, -0.3)  # of the jerk that the profile asks for
-KEPT = 1e-4  # normalised excess that counts as none
-LOST, NEARLY = 1e4, 5e-3  # what breaking limits that can be kept costs, by more than the normalised excess that it may
+# Of scores, made of normalised excesses
+KEPT = 1e-4  # an excess, or a rise of one, that counts as none
+NEARLY = 5e-3  # from a state that can keep the limits at first: the excess up to which a motion nearly keeps them
+LOST = 1e4  # what any motion from there costs that does not: more than one that nearly keeps them ever does
 RISES = 100.0  # what a rise of an excess, and what is left of it at the end, count beside its mean
-POINTS = 11  # of a step, where it is measured
-_FREE = 1e6
-
-
-class Bounds(NamedTuple):
-    """What limits say of acceleration [m/s²] and jerk [m/s³] alone: lower and upper bounds."""
-
-    slowest: Array = -_FREE
-    fastest: Array = _FREE
-    fall: Array = -_FREE
-    rise: Array = _FREE
-
-    @classmethod
-    def of(cls, problem: Problem) -> Bounds:
-        """Those of a problem's limits."""
-        vehicle, found = problem.vehicle, []
-        size = len(vehicle.STATES) + len(vehicle.CONTROLS)
-        for place, name in ((vehicle.STATES.index("acceleration"), "acceleration"), (len(vehicle.STATES), "jerk")):
-            probe = np.zeros((2, size))
-            probe[:, place] = (1.0, -2.0)
-            motion = vehicle.motion_of(probe[:, : len(vehicle.STATES)], probe[:, len(vehicle.STATES) :])
-            lower, upper = -_FREE, _FREE
-            for limit in problem.limits:
-                if limit.reads == {name} and np.array_equal(limit.signal(motion, vehicle), probe[:, place]):
-                    lower = lower if limit.lower is None else max(lower, float(limit.lower))
-                    upper = upper if limit.upper is None else min(upper, float(limit.upper))
-            found += [lower, upper]
-        return cls(*found)
-
-
-class Stop(NamedTuple):
-    """Jerk `lead` [m/s³] for `p` steps, `onset` for `m`, none for `n`, `release` for `r`."""
-
-    lead: Array
-    p: Array
-    onset: Array
-    release: Array
-    m: Array
-    n: Array
-    r: Array
-
-
-def stop(
-    xp: Namespace,
-    speed: Array,
-    acceleration: Array,
-    deceleration: Array,
-    jerk: Array,
-    dt: float,
-    bounds: Bounds = Bounds(),  # noqa: B008
-) -> Stop:
-    """The profile that ends at rest; scalars or arrays that broadcast. A negative jerk asks for a lead."""
-    forward = speed >= 0.0
-    sign = xp.where(forward, 1.0, -1.0)
-    v, a = speed * sign, acceleration * sign
-
-    def bounded(value: Array, ahead: float, back: float) -> Array:
-        return xp.minimum(value, xp.maximum(xp.where(forward, ahead, back), 1e-2))
-
-    d = bounded(deceleration, -bounds.slowest, bounds.fastest)
-    early, jerk = jerk < 0.0, xp.abs(jerk)
-    falling, rising = bounded(jerk, -bounds.fall, bounds.rise), bounded(jerk, bounds.rise, -bounds.fall)
-    # A car that still speeds up at the bound on jerk takes all of it: rounding the onset up to whole steps would leave
-    # some, and let the speed rise further than it must. So it is rounded down, to a lesser deceleration.
-    whole = xp.floor((a + d) / (falling * dt) + 1e-9) * falling * dt - a
-    d = xp.where((a > 0.0) & (jerk > falling) & (whole > 0.25 * d), whole, d)
-    braking = xp.maximum(-a, 0.0)
-    least = xp.maximum(_ceil(xp, braking / (rising * dt)), 1.0)  # steps to release the brake
-    # The lead: the jerk under which speed does not fall below 0, braking² / 2 v, until the brake is off.
-    p = xp.where(early & (braking > 0.0), least, 0.0)
-    lead = xp.minimum(rising, 0.51 * braking * braking / xp.maximum(v, 1e-3))
-    v, a = v + p * dt * (a + 0.5 * lead * p * dt), a + lead * p * dt
-    braking = xp.maximum(-a, 0.0)
-    least = xp.maximum(_ceil(xp, braking / (rising * dt)), 1.0)
-    overshoot = v - 0.5 * braking * least * dt < 0.0
-    reach = xp.maximum(xp.maximum(a + d, 0.0) / falling, braking / rising)
-    reach = xp.where(overshoot, (d + braking) / rising, reach)
-    m = xp.maximum(_ceil(xp, reach / dt), 1.0)
-    r = xp.maximum(_ceil(xp, d / (xp.where(overshoot, falling, rising) * dt)), 1.0)
-    left = v + 0.5 * a * m * dt
-    n = xp.maximum(_ceil(xp, xp.abs(left) / (d * dt) - 0.5 * (m + r)), 0.0)
-    D = left / (dt * (0.5 * (m + r) + n))
-    return Stop(sign * lead, p, sign * (-D - a) / (m * dt), sign * D / (r * dt), m, n, r)
-
-
-def jerk(xp: Namespace, profile: Stop, k: Array) -> Array:
-    """The jerk of step k."""
-    first = xp.where(k < profile.p, profile.lead, 0.0)
-    k = k - profile.p
-    onset = xp.where((k >= 0.0) & (k < profile.m), profile.onset, 0.0)
-    held = profile.m + profile.n
-    return first + onset + xp.where((k >= held) & (k < held + profile.r), profile.release, 0.0)
+POINTS = 11  # of a step, both ends among them, where excesses are measured
 
 
 def straightening(xp: Namespace, curvature: Array, time: Array, dt: float) -> Array:
@@ -185,12 +92,8 @@ def pick(xp: Namespace, values: Sequence[float], place: Array) -> Array:
     return value
 
 
-def _ceil(xp: Namespace, value: Array) -> Array:
-    return -xp.floor(1e-9 - value)
-
-
 class Candidate(NamedTuple):
-    """A strength, whether it regards the limits on jerk, and the steering: whether, and how soon to drive straight."""
+    """A row of the tables above, and, positive if so: whether it keeps to `Bounds`, and whether it is steered."""
 
     deceleration: float
     jerk: float
@@ -262,16 +165,16 @@ def brake(problem: Problem, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         each = np.repeat(rows, count)
         first, before = states[each], Allowance([e[each] for e in allowed.given], allowed.mended[each])
         found = _controls(problem, first, before.first(np), np.tile(np.array(kind).T, len(rows)))
-        score = _score(problem, problem.vehicle.rollout(first, found, problem.dt), found, before).reshape(-1, count)
-        choice = score.argmin(1)
-        lower = score.min(1) < best[rows]
-        best[rows[lower]] = score.min(1)[lower]
+        scores = _score(problem, problem.vehicle.rollout(first, found, problem.dt), found, before).reshape(-1, count)
+        choice = scores.argmin(1)
+        lower = scores.min(1) < best[rows]
+        best[rows[lower]] = scores.min(1)[lower]
         controls[rows[lower]] = found.reshape(len(rows), count, *found.shape[1:])[lower, choice[lower]]
     return problem.vehicle.rollout(states, controls, problem.dt), controls
 
 
 def _controls(problem: Problem, first: np.ndarray, least: list[np.ndarray], candidates: np.ndarray) -> np.ndarray:
-    """Controls `(N, T, 2)` from first states `(N, 6)` and allowed excesses of candidates, one `(5, N)` each."""
+    """Controls `(N, T, 2)` from first states `(N, 6)`, excesses allowed there, and candidates `(5, N)`."""
     deceleration, hardest, careful, steered, time = candidates
     vehicle, dt, x = problem.vehicle, problem.dt, first
     bounds = Bounds(*(np.where(careful > 0.0, a, b) for a, b in zip(Bounds.of(problem), Bounds(), strict=True)))
@@ -304,19 +207,23 @@ def _stacked(jerk: np.ndarray, rate: np.ndarray) -> np.ndarray:
 
 
 def score(xp: Namespace, allowed: Allowance, rises: list[Array], most: Array, left: Array, mean: Array) -> Array:
-    """0 for a motion that keeps limits, or regains them without any rise where it cannot; the better, the less.
+    """0 for a motion that keeps the limits, or, where they are broken at first, regains them without any rise.
+
+    Any other is the better the less its excesses rise, are left at the end, and are on average. Where the limits can be
+    kept at first, those that nearly keep them come before all others, which are compared by the same terms: often
+    no motion keeps the limits for long, and then it is to recover as from outside.
 
     Args:
         xp: namespace.
-        allowed: at first.
+        allowed: excess that the motion may have at first.
         rises: of the excess of each limit over the least before, beginning with what it is under no control.
         most: largest excess of any limit.
-        left: sum of excesses at the end.
-        mean: over time, of their sum.
+        left: sum of the excesses at the end.
+        mean: over time, of the sum of the excesses.
     """
-    rise, free = sum(xp.maximum(r - KEPT, 0.0) for r in rises), allowed.mended > ENOUGH
-    kept = (left <= KEPT) & xp.where(free, rise <= 0.0, most <= KEPT)
-    lost = xp.where(free | (most <= NEARLY), 0.0, LOST)
+    rise, broken = sum(xp.maximum(r - KEPT, 0.0) for r in rises), allowed.broken
+    kept = (left <= KEPT) & xp.where(broken, rise <= 0.0, most <= KEPT)
+    lost = xp.where(broken | (most <= NEARLY), 0.0, LOST)
     return xp.where(kept, 0.0, lost + RISES * (rise + left) + mean)
 
 

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 from feasible._arrays import Array, Namespace
 from feasible._problem import Problem
 
-# Normalised, for what passes between the points of a step: under a limit that is kept, under a broken one's excess
+# Normalised, because more may pass between the points of a step than is seen at them: how far below its bound a limit
+# that is kept begins to be charged, and how far below its least excess a broken one
 _ROOM, _FALL = 1.5e-3, 1e-4
 _REACH = 4.0  # 1/(m s): largest curvature rate that is tried
 _GOLDEN, _HALVINGS = 21, 12  # evaluations to find the rate with the least charge, and the nearest that is as good
-_STEERED = {"curvature", "curvature_rate"}  # what a signal reads that steering changes within a step
+_STEERED = {"curvature", "curvature_rate"}  # fields of a motion that steering changes within a step
 _SECTION = (5**0.5 - 1) / 2
-ENOUGH = 1e-6  # normalised charge that counts as none more
+ENOUGH = 1e-6  # a charge, or a sum of normalised excesses, that counts as none
 
 
 def excesses(problem: Problem, x: Any, u: Any) -> list[Array]:
@@ -36,14 +37,24 @@ def excesses(problem: Problem, x: Any, u: Any) -> list[Array]:
 
 
 class Allowance(NamedTuple):
-    """Excess of each limit under no control, and, positive where it need not be, the least that steering leaves."""
+    """What excess a motion may have at first; see `allowances`.
+
+    Attributes:
+        given: of each limit, under no control.
+        mended: sum over the limits, under the curvature rate with which it is least.
+    """
 
     given: list[Array]
     mended: Array
 
+    @property
+    def broken(self) -> Array:
+        """Whether no curvature rate keeps the limits at first."""
+        return self.mended > ENOUGH
+
     def first(self, xp: Namespace) -> list[Array]:
         """Excess of each limit that a motion may have at first: none at all where there need be none."""
-        return [xp.where(self.mended > ENOUGH, e, 0.0) for e in self.given]
+        return [xp.where(self.broken, e, 0.0) for e in self.given]
 
 
 def allowances(
@@ -51,7 +62,7 @@ def allowances(
 ) -> Allowance:
     """What excess a motion from a state may have at first.
 
-    It is the excess under no control. But where the limits that read states alone are kept, and some curvature rate
+    It is that under no control. But where the limits that read states alone are kept, and some curvature rate
     keeps the others at that moment, there need be none.
 
     Args:
@@ -73,10 +84,11 @@ def allowances(
 def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) -> Array:
     """Sum over the limits of the largest rise of the excess in a step from `x` under `u` over the least before.
 
-    A margin is known at the start, the middle and the end; where the parabola through them has its vertex between, that
-    counts too: lateral acceleration that grows and falls within a step is broken at neither end, and lateral jerk that
-    goes from one of its bounds to the other is kept on the way. That is left out, because it costs a search in vain,
-    where no curvature rate changes anything, as what the first state alone decides is.
+    A margin is known at the start, the middle and the end. Where the parabola through them has its vertex within the
+    step, the vertex counts too, either way: lateral acceleration that grows and falls may be broken there and at
+    neither end; lateral jerk that goes from one of its bounds to the other is kept there, and what it then exceeds is a
+    rise. What no curvature rate changes would only cost a search in vain, so two things are left out: the vertex of a
+    limit that reads no curvature, and the start of one that reads states alone.
     """
     vehicle, total, controls = problem.vehicle, 0.0 * x[..., 3], set(problem.vehicle.CONTROLS)
     motions = [vehicle.motion_of(vehicle.step(x, u, f * problem.dt) if f > 0.0 else x, u) for f in (0.0, 0.5, 1.0)]
@@ -99,7 +111,7 @@ def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) 
 
 
 def _vertex(xp: Namespace, first: Array, middle: Array, last: Array) -> Array:
-    """The vertex within the step of the parabola through three values; the middle one where it is not there."""
+    """Value at the vertex of the parabola through three values; the middle one if the vertex is not in the step."""
     slope, bend = 4.0 * middle - 3.0 * first - last, 2.0 * (first + last) - 4.0 * middle
     inside = (slope * bend < 0.0) & (abs(slope) < 2.0 * abs(bend))
     return xp.where(inside, first - 0.25 * slope * slope / xp.where(inside, bend, 1.0), middle)

@@ -37,6 +37,7 @@ TIERS = {
     "solvers": 5,
     "_brake": 5,
     "_steering": 5,
+    "_stop": 5,
     "_ladder": 6,
     "_project": 6,
     "_derivative": 7,

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 import feasible
 from feasible import Status, Trajectory, presets, project
-from feasible._brake import brake, jerk, stop
+from feasible._brake import brake
 from feasible._problem import Problem
+from feasible._stop import jerk, stop
 
 VEHICLE = feasible.vehicles.nuplan_pacifica()
 COMFORT, PHYSICAL = presets.nuplan_comfort(), presets.physical()

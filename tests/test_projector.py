@@ -13,9 +13,10 @@ from drives import moved, random_drive
 
 import feasible
 from feasible import Status, Trajectory
-from feasible._brake import Bounds, brake
+from feasible._brake import brake
 from feasible._projector import _descent
 from feasible._projector._specification import digest
+from feasible._stop import Bounds
 from feasible.presets import nuplan_comfort
 
 VEHICLE, LIMITS = feasible.vehicles.nuplan_pacifica(), nuplan_comfort()
@@ -410,10 +411,8 @@ def test_braking_keeps_the_limits_from_every_state_that_can(projector, rng):
         ("un_r79", (2.07866505734483, 12.0, 0.4563123971484627)),  # grip is lost and regained within a step
         ("un_r79", (-8.563924220864653, -12.0, 0.06722797386075288)),
         ("un_r79", (-0.7472471967640603, -12.0, 0.8244709439791319)),  # lateral jerk: from one bound to the other
-        (
-            "autoware_checker",
-            (3.0623347647199406, -5.562849895015106, 0.8309425954020233),
-        ),  # kept at first, not for long
+        # Limits that can be kept at first, but not for long
+        ("autoware_checker", (3.0623347647199406, -5.562849895015106, 0.8309425954020233)),
         ("autoware_checker", (3.184149419139455, -6.861304620362278, -0.8358454666845141)),
         ("physical", (59.470626156490205, 7.05166754412873, 0.001415911457713724)),  # needs all the jerk there is
         ("physical", (75.24844436562228, 2.2298438811193583, -0.001089091275280625)),

@@ -1,4 +1,4 @@
-"""The fallback inside the inference programs: `_brake`'s candidates, one after the other until one keeps the limits."""
+"""The fallback inside the inference programs: `_brake`'s candidates, one after the other until one scores 0."""
 
 from __future__ import annotations
 
@@ -9,21 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array
-from feasible._brake import (
-    FAMILY,
-    POINTS,
-    Bounds,
-    Candidate,
-    Stop,
-    choose,
-    jerk,
-    pick,
-    score,
-    stop,
-    straightening,
-)
+from feasible._brake import FAMILY, POINTS, Candidate, choose, pick, score, straightening
 from feasible._projector._verdict import Motion, roll
 from feasible._steering import Allowance, allowances, charge, excesses
+from feasible._stop import Bounds, Stop, jerk, stop
 from feasible.solvers._riccati_stage import Components, Stage
 
 
@@ -53,6 +42,7 @@ def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> 
 def _controls(
     stage: Stage, first: list[Array], allowed: list[Array], like: list[Array], candidate: Candidate
 ) -> list[Array]:
+    """Controls of a candidate from a first state, with the excess of each limit that it may have there."""
     careful, steered = candidate.careful > 0.0, candidate.steered
     bounds = Bounds(*(jnp.where(careful, a, b) for a, b in zip(Bounds.of(stage.problem), Bounds(), strict=True)))
 
@@ -82,7 +72,7 @@ def _stacked(jerk: Array, rate: Array) -> Components:
 
 
 def _score(stage: Stage, motion: Motion, allowed: Allowance, steps: Array) -> Array:
-    """As `_brake.score` says, of a motion of so many steps."""
+    """As `_brake.score` says, of a motion of `steps` steps."""
     problem, zero = stage.problem, jnp.zeros_like(motion.first[0])
 
     def step(carry: Any, inputs: Any) -> Any:
