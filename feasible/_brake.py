@@ -55,19 +55,22 @@ STRENGTHS = (
     (0.1, 1e3),
     (1.0, -1e3),
 )
-# The same for motions that are steered, and the time constant [s] with which curvature should go to 0; 0 for never
+# The same for motions that are steered, and the time constant [s] with which curvature should go to 0; 0 for never.
+# Steering is a search in every step, so the one that nearly always does comes first.
 STEERED = (
-    (8.0, 1e3, 0.0),
-    (4.0, 8.0, 0.0),
-    (1.0, 1e3, 0.0),
-    (8.0, 1e3, 0.1),
-    (8.0, 40.0, 0.1),
-    (4.0, 1e3, 0.1),
-    (2.0, 2.0, 0.1),
     (1.0, 1e3, 0.1),
-    (1.5, 1.0, 0.1),
+    (4.0, 1e3, 0.1),
+    (2.0, 80.0, 0.3),
+    (1.0, 80.0, 0.1),
     (4.0, 80.0, 0.3),
     (1.0, -1e3, 0.1),
+    (8.0, 1e3, 0.0),
+    (8.0, 1e3, 0.1),
+    (8.0, 40.0, 0.1),
+    (4.0, 8.0, 0.0),
+    (1.0, 1e3, 0.0),
+    (2.0, 2.0, 0.1),
+    (1.5, 1.0, 0.1),
 )
 SHARES = (1.0, 0.5, 0.2, 0.0, -0.3)  # of the jerk that the profile asks for
 # Of scores, made of normalised excesses

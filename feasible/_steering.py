@@ -90,7 +90,8 @@ def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) 
     rise. What no curvature rate changes would only cost a search in vain, so two things are left out: the vertex of a
     limit that reads no curvature, and the start of one that reads states alone.
     """
-    vehicle, total, controls = problem.vehicle, 0.0 * x[..., 3], set(problem.vehicle.CONTROLS)
+    vehicle, nothing, controls = problem.vehicle, 0.0 * x[..., 3], set(problem.vehicle.CONTROLS)
+    total = nothing
     motions = [vehicle.motion_of(vehicle.step(x, u, f * problem.dt) if f > 0.0 else x, u) for f in (0.0, 0.5, 1.0)]
     for limit, lowest in zip(problem.limits, least, strict=True):
 
@@ -101,7 +102,7 @@ def charge(xp: Namespace, problem: Problem, x: Any, u: Any, least: list[Array]) 
             total = total + xp.maximum(limit.margin(motions[0], vehicle) - lowest, 0.0)  # no room: it is constant
             continue
         first, middle, last = (limit.margin(motion, vehicle) for motion in motions)
-        rise = over(first, lowest) if limit.reads & controls else total - 1.0
+        rise = over(first, lowest) if limit.reads & controls else nothing
         lowest = xp.minimum(lowest, xp.maximum(first, 0.0))
         between = _vertex(xp, first, middle, last) if limit.reads & _STEERED else middle
         rise = xp.maximum(rise, xp.maximum(over(middle, lowest), over(between, lowest)))
