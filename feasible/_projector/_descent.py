@@ -27,7 +27,7 @@ from feasible.solvers._riccati_loop import Options
 COLD = Options(iterations=80, mu_end=1e-7, quick=0.2, slope=1e-5)
 WARM = COLD._replace(mu_start=1e-6)
 AGAIN = Options(slow=0.8, share=1e6)
-RELAX = COLD._replace(iterations=120, share=0.02)
+RELAX = COLD._replace(iterations=120)
 # Numbers, because looking an enumeration's members up takes longer than comparing with them
 _UNCHANGED, _HELD, _RELAXED, _FALLBACK, _REJECTED = map(int, Status)
 

@@ -11,6 +11,7 @@ Rows are independent. A row that is done does not change any more, and the loop 
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -80,6 +81,7 @@ _LEAST = 1e-6  # below, none
 _CONVEXIFY = 1e-5  # after a problem that was not convex
 _HOPELESS = 1e8  # above, the row is given up
 _FAINT = 1e-4  # smallest first barrier parameter [m²]
+_GIVEN = 20.0  # times larger where the first state is given: samples need not fit it, and the way to them needs room
 _SMALL = 1e-4  # Σ |infeasibility| below which the barrier objective must fall
 
 
@@ -91,7 +93,9 @@ def begin(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
 
 def first_barrier(kernel: Kernel, it: Iterate, data: Data, options: Options) -> Array:
     """The barrier parameter of a start: a share of what it is added to, within bounds."""
-    return jnp.minimum(jnp.maximum(options.share * distance(kernel, it, data), _FAINT), options.mu_start)
+    free = functools.reduce(jnp.minimum, data.free)
+    share = options.share * jnp.where(free > 0.0, 1.0, _GIVEN)
+    return jnp.minimum(jnp.maximum(share * distance(kernel, it, data), _FAINT), options.mu_start)
 
 
 def again(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
