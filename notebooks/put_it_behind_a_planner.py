@@ -79,9 +79,9 @@ logs = [(plans(r), sample.initial_state[r]) for r in rows]
 print(feasible.replay(incoming, projector, initial_state=now))
 
 # %% [markdown]
-# **Warm against cold.** A warm start is as short as what changed since is small, and is dropped where that is more than
-# some centimetres of every sample, because from there a cold one is shorter. So the planner of this page, with its 5 cm,
-# gets nothing out of it, and here is one that changes its mind by 2 mm. Iterations are the same on every machine.
+# **Warm against cold.** A warm start is as short as what changed since is small, and is dropped where that is more
+# than some centimetres of every sample, because from there a cold one is shorter. So the planner of this page, with its
+# 5 cm, gets nothing out of it, and here is one that changes its mind by 2 mm. Iterations are the same on every machine.
 # Milliseconds are those of the one that ran this page, with whatever else it did: `benchmarks/latency.py` measures them
 # with care.
 
