@@ -121,7 +121,8 @@ class Projector:
             initial_state: `(d,)` or `(K, d)`, d <= 6, *now*, one step before the first sample: x, y, yaw, speed,
                 acceleration, curvature. Missing or NaN components are free, and half a position is none. None: all
                 are estimated. Where the samples are nowhere near it, it is believed and they are not.
-            warm_start: the plan of an earlier call, with as many modes; one that is not finite is dropped.
+            warm_start: the plan of an earlier call, with as many modes; one that is not finite is dropped, and
+                one whose samples were some centimetres elsewhere, from which a cold start is shorter.
             elapsed: time since that call [s], rounded to steps; None for one step.
 
         Raises:

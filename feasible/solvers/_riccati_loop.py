@@ -28,9 +28,9 @@ class Options(NamedTuple):
 
     Attributes:
         iterations: bound on linearisations.
-        mu_start: first barrier parameter [m²], at most. share: of the objective at the start, that it is too: the
-            barrier should not outweigh what it is added to. mu_end: last; the objective is then within mu_end times
-            the number of one-sided rows.
+        mu_start: first barrier parameter [m²], at most. share: of the objective at the start, that it is too, and more
+            where the first state is given: the barrier should not outweigh what it is added to. mu_end: last; the
+            objective is then within mu_end times the number of one-sided rows.
         quick: μ as a share of the mean complementarity after a full step. slow: after a very short one; between
             them it goes with the square of the length.
         margin: share of the way to the boundary that a step may go.

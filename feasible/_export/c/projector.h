@@ -61,7 +61,7 @@ typedef struct {
 typedef struct {
     feasible_sample samples[FEASIBLE_STEPS]; /* sample k is at (k + 1) FEASIBLE_DT from now */
     double initial[FEASIBLE_STATES];         /* now; NaN where free. x and y are given both, or both are free */
-    const feasible_plan *previous;           /* warm start, or NULL; one that is not finite is dropped */
+    const feasible_plan *previous;           /* warm start, or NULL; dropped if not finite or outdated */
     int elapsed;                             /* steps since then */
     int iterations;                          /* bound on linearisations, the deadline: 0 brakes; negative for none */
     double consistency;                      /* weight [1/m^2] of the squared distance from the previous positions */
