@@ -12,11 +12,8 @@ wants to go on, so its body must leave rows alone that are done.
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -27,6 +24,7 @@ import numpy as np
 from feasible.solvers import _lanes_cache
 from feasible.solvers._lanes_memory import HORIZON
 from feasible.solvers._lanes_writer import Writer
+from feasible.solvers._threads import cores, share
 
 
 class Program:
@@ -158,14 +156,6 @@ class Program:
         return places
 
 
-def share(work: Callable[[int], None], workers: int) -> None:
-    """`work(0)` to `work(workers - 1)`, each in a thread of its own."""
-    if workers == 1:
-        work(0)
-    else:
-        list(_pool().map(work, range(workers)))
-
-
 def _is_horizon(a: Any) -> bool:
     if a.shape not in ((), (HORIZON,)):
         raise ValueError(f"lanes: expected scalars and horizons, got shape {a.shape}")
@@ -178,15 +168,6 @@ def _aligned(groups: int, vectors: int, width: int, dtype: np.dtype[Any]) -> np.
     raw = np.empty(size + 128, dtype=np.uint8)  # a register of steps of a single row may reach 64 bytes beyond the end
     start = -raw.ctypes.data % 64
     return raw[start : start + size].view(dtype).reshape(groups, vectors, width)
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores(), thread_name_prefix="feasible")
 
 
 def _compile(text: str) -> Any:

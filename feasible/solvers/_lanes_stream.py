@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from feasible.solvers._lanes import Program, cores, share
+from feasible.solvers._lanes import Program
+from feasible.solvers._threads import cores, share
 
 _BURST = 12.0  # iterations until rows that are done make room
 

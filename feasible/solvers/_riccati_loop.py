@@ -112,13 +112,21 @@ def begin_at(kernel: Kernel, it: Iterate, data: Data, mu: Array) -> State:
     return State(it, totals, mu, zero, zero + 1.0, jnp.where(finite, zero, 1.0), zero, zero)
 
 
-def advance(kernel: Kernel, data: Data, options: Options, state: State, most: Array | None = None) -> State:
-    """Iterates until every row is done, `most` times at most."""
+def advance(
+    kernel: Kernel,
+    data: Data,
+    options: Options,
+    state: State,
+    most: Array | None = None,
+    few: Array | None = None,
+) -> State:
+    """Iterates until every row is done, `most` times at most, or until no more than `few` rows are left."""
     turns = jnp.inf if most is None else most
 
     def unfinished(carry: tuple[State, Array]) -> Array:
         state, turn = carry
-        return jnp.any((state.done == 0.0) & (state.count < options.iterations) & (turn < turns))
+        going = (state.done == 0.0) & (state.count < options.iterations) & (turn < turns)
+        return jnp.any(going) if few is None else jnp.sum(going) > few
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
         return _iterate(kernel, data, options, carry[0]), carry[1] + 1.0

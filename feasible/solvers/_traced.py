@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -78,10 +79,18 @@ class Traced:
         function: of a list to a list.
         example: arrays, or their shapes and types.
         opaque: names of calls that stay one operation, because it knows its own derivative.
+        spelled: functions by the name of the operation that they stand for.
     """
 
-    def __init__(self, function: Callable[[list[Any]], list[Any]], example: Sequence[Any], opaque: Sequence[str] = ()):
+    def __init__(
+        self,
+        function: Callable[[list[Any]], list[Any]],
+        example: Sequence[Any],
+        opaque: Sequence[str] = (),
+        spelled: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+    ):
         closed = jax.make_jaxpr(function)(list(example))
+        self._spelled = spelled
         self._opaque = frozenset(opaque)
         self.steps: list[Step] = []
         self._numbers: dict[Any, list[int]] = {}
@@ -140,6 +149,10 @@ class Traced:
 
         for equation in jaxpr.eqns:
             values, name, params = [read(a) for a in equation.invars], equation.primitive.name, equation.params
+            if name in self._spelled:
+                spelled = jax.make_jaxpr(self._spelled[name])(*(a.aval for a in equation.invars))
+                env.update(zip(equation.outvars, self._walk(spelled.jaxpr, spelled.consts, values), strict=True))
+                continue
             if name in CALLS and name not in self._opaque:
                 inner = params.get("jaxpr") or params["call_jaxpr"]
                 inner, more = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, [])

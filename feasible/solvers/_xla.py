@@ -25,6 +25,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from feasible.solvers._traced import Step, Traced, value
+from feasible.solvers._xla_math import FUNCTIONS
 
 _LEAST = 3  # operations: what repeats fewer is repeated
 _COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6, "log": 15, "sin": 20, "cos": 20}
@@ -68,7 +69,9 @@ class _Levels:
     """
 
     def __init__(self, closed: ClosedJaxpr):
-        self._traced = Traced(lambda inputs: jaxpr_as_fun(closed)(*inputs), _blank(closed.jaxpr.invars))
+        spelled = FUNCTIONS if _on_processor() else {}
+        blank = _blank(closed.jaxpr.invars)
+        self._traced = Traced(lambda inputs: jaxpr_as_fun(closed)(*inputs), blank, spelled=spelled)
         self._maker = {o: step for step in self._traced.steps for o in step.out}
         self._level: dict[int, int] = {}  # of the values that are kept; the others are computed where they are used
         self._choose()

@@ -1,12 +1,15 @@
-"""Batches on a program of JAX: chunks of fixed width, and no chunk waits for its slowest row.
+"""Batches on a program of JAX: chunks of fixed width, and no chunk waits for its slowest rows.
 
 Every chunk has the same shape, padded by repetition: one program, one rounding, whatever the batch. Chunks are handed
-over together, so that all cores work. Rows of an iteration go on in rounds: after each, those that are done leave, and
-the others close ranks in fewer chunks.
+over together, so that all cores work. A chunk of the iteration ends when a quarter of its rows are left; those of all
+chunks close ranks and go on together.
 """
 
 from __future__ import annotations
 
+import collections
+import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +19,13 @@ import numpy as np
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import State
+from feasible.solvers._threads import cores, share
 from feasible.solvers._xla import prepared
 
-WIDTH = 96  # rows of a chunk: the working set stays in the cache
-ROUND = 10  # iterations after which rows that are done make room
+# Rows of a chunk. Short loops are unrolled too early to become vector instructions, long ones leave the cache.
+WIDTH = 96
+_ELSEWHERE = 1024  # rows of a chunk on other devices than a processor, which have more to do at once
+_FEW = 0.25  # share of a chunk that is left when it ends
 _WIDE = {"xla_cpu_prefer_vector_width": 512}  # XLA halves the registers otherwise; ignored where there are none
 
 
@@ -32,54 +38,133 @@ class Chunks:
     """
 
     def __init__(self, run: Callable[[Any], Any], dtype: np.dtype[Any]):
-        options = _WIDE if jax.default_backend() == "cpu" else None
-        self._program, self._dtype = jax.jit(prepared(run), compiler_options=options), dtype
+        self._on_processor = jax.default_backend() == "cpu"
+        self._program = jax.jit(prepared(run), compiler_options=_WIDE if self._on_processor else None)
+        self._compiled, self._lock = set[Any](), threading.Lock()
+        self.width, self.dtype = WIDTH if self._on_processor else _ELSEWHERE, dtype
 
     def __call__(self, arguments: Any) -> Any:
-        return _first(self.rows(_last(arguments, self._dtype), np.arange(len(jax.tree.leaves(arguments)[0]))))
+        parts: dict[int, Any] = {}
 
-    def rows(self, arguments: Any, rows: np.ndarray) -> Any:
-        """Of some rows, with the batch last on both sides."""
-        parts = []
-        # x64 around trace and call, so that the user's setting is neither needed nor changed
-        with jax.enable_x64(self._dtype.itemsize == 8):
-            for first in range(0, len(rows), WIDTH):
-                chosen = rows[np.minimum(np.arange(first, first + WIDTH), len(rows) - 1)]
-                parts.append(self._program(jax.tree.map(lambda a, c=chosen: np.take(a, c, axis=-1), arguments)))
-        return jax.tree.map(lambda *a: np.concatenate(a, axis=-1)[..., : len(rows)], *parts)
+        def keep(at: np.ndarray, found: Any) -> None:
+            parts[at[0]] = jax.tree.map(lambda a: np.moveaxis(a, -1, 0), found)
+
+        self.each(keep, len(jax.tree.leaves(arguments)[0]), lambda at: self.cut(arguments, at))
+        return jax.tree.map(lambda *a: np.concatenate(a), *(parts[i] for i in sorted(parts)))
+
+    def cut(self, arguments: Any, at: np.ndarray) -> Any:
+        """Some rows of arguments that have the batch first, as the program takes them."""
+        return jax.tree.map(
+            lambda a: np.ascontiguousarray(np.moveaxis(np.asarray(a)[at], 0, -1), self.dtype), arguments
+        )
+
+    def each(self, handle: Callable[[np.ndarray, Any], None], count: int, cut: Callable[[np.ndarray], Any]) -> None:
+        """Runs the program on rows 0 to `count` - 1, a chunk at a time, on all cores.
+
+        Args:
+            handle: is given the rows and the result of every chunk, batch last; in any order, from several threads.
+            count: of rows.
+            cut: argument of the program for some rows.
+        """
+        firsts = iter(range(0, count, self.width))
+
+        def finish(at: np.ndarray, found: Any) -> None:
+            handle(at, jax.tree.map(lambda a: np.asarray(a)[..., : len(at)], found))
+
+        def work(_: int) -> None:
+            # Two at a time in every thread, so that the device's threads do not fall asleep between chunks; not all,
+            # for the memory of many goes back to the system every time and is taken anew.
+            waiting: collections.deque[Any] = collections.deque()
+            # x64 around trace and call, so that the user's setting is neither needed nor changed
+            with jax.enable_x64(self.dtype.itemsize == 8):
+                for first in firsts:
+                    at = np.arange(first, first + self.width)
+                    waiting.append((at[: count - first], self._run(cut(np.minimum(at, count - 1)))))
+                    if len(waiting) == 2:
+                        finish(*waiting.popleft())
+                while waiting:
+                    finish(*waiting.popleft())
+
+        share(work, min(cores(), -(-count // self.width)) if self._on_processor else 1)
+
+    def _run(self, argument: Any) -> Any:
+        shapes = tuple(a.shape for a in jax.tree.leaves(argument))
+        if shapes in self._compiled:
+            return self._program(argument)
+        with self._lock:  # two threads would compile it twice
+            found = self._program(argument)
+            self._compiled.add(shapes)
+        return found
 
 
 class Rounds:
-    """The interior-point iteration as two programs: the first state, and some more iterations.
+    """The interior-point iteration as two programs: from a start, and on from a state.
 
     Args:
         kernel: of the problem's structure.
         dtype: float32 or float64.
+        answer: of a state: a pytree of some of its leaves, wanted of rows that are done.
     """
 
-    def __init__(self, kernel: Kernel, dtype: np.dtype[Any]):
-        self._dtype = dtype
-        self._begin = Chunks(lambda arguments: loop.begin(kernel, *arguments), dtype)
-        self._advance = Chunks(lambda arguments: loop.advance(kernel, *arguments), dtype)
+    def __init__(self, kernel: Kernel, dtype: np.dtype[Any], answer: Callable[[State], Any]):
+        def enter(arguments: Any) -> State:
+            it, data, options, few = arguments
+            return loop.advance(kernel, data, options, loop.begin(kernel, it, data, options), few=few)
 
-    def __call__(self, arguments: Any) -> State:
-        it, data, options = _last(arguments, self._dtype)
-        rows = np.arange(len(options.iterations))
-        most = np.full(len(rows), ROUND, self._dtype)
-        state = self._begin.rows((it, data, options), rows)
-        rows = rows[state.done == 0.0]
+        def resume(arguments: Any) -> State:
+            state, data, options, few = arguments
+            return loop.advance(kernel, data, options, state, few=few)
+
+        self._enter, self._resume, self._answer = Chunks(enter, dtype), Chunks(resume, dtype), answer
+
+    def __call__(self, arguments: Any) -> Any:
+        """Answers of N rows, batch first."""
+        _, data, options = arguments
+        count, enter, result = len(options.iterations), self._enter, list[Any]()
+        rows, state = self._round(enter, lambda at: enter.cut(arguments, at), np.arange(count), result)
         while rows.size:
-            found = self._advance.rows((data, options, state, most), rows)
-            for whole, part in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
-                whole[..., rows] = part
-            rows = rows[found.done == 0.0]
-        return _first(state)
+
+            def onward(at: np.ndarray, rows: np.ndarray = rows, state: State = state) -> Any:
+                return jax.tree.map(lambda a: a[..., at], state), *self._resume.cut((data, options), rows[at])
+
+            rows, state = self._round(self._resume, onward, rows, result)
+        return result[0]
+
+    def _round(
+        self, run: Chunks, cut: Callable[[np.ndarray], Any], rows: np.ndarray, result: list[Any]
+    ) -> tuple[np.ndarray, Any]:
+        """Rows that are left when every chunk has ended, and their state; the answers of all go into `result`."""
+        few = run.dtype.type(_FEW * run.width if len(rows) > run.width else 0.0)
+        left: list[tuple[np.ndarray, State]] = []
+        lock = threading.Lock()
+
+        def handle(at: np.ndarray, state: State) -> None:
+            some, answer = rows[at], self._answer(state)
+            with lock:
+                if not result:
+                    result.append(_room(answer, len(rows)))
+            into = slice(some[0], some[-1] + 1) if some[-1] - some[0] == len(some) - 1 else some  # a slice is faster
+            for whole, part in zip(jax.tree.leaves(result[0]), jax.tree.leaves(answer), strict=True):
+                whole[into] = np.moveaxis(part, -1, 0)
+            if (go := np.flatnonzero(state.done == 0.0)).size:
+                left.append((some[go], jax.tree.map(lambda a: a[..., go], state)))
+
+        run.each(handle, len(rows), lambda at: (*cut(at), few))
+        if not left:
+            return rows[:0], None
+        left.sort(key=lambda part: part[0][0])  # as they were, whichever thread was first
+        return (
+            np.concatenate([some for some, _ in left]),
+            jax.tree.map(lambda *a: np.concatenate(a, axis=-1), *(state for _, state in left)),
+        )
 
 
-def _last(arguments: Any, dtype: np.dtype[Any]) -> Any:
-    """With the batch last, where a chunk is one stretch per step."""
-    return jax.tree.map(lambda a: np.ascontiguousarray(np.moveaxis(np.asarray(a), 0, -1), dtype), arguments)
-
-
-def _first(arguments: Any) -> Any:
-    return jax.tree.map(lambda a: np.moveaxis(a, -1, 0), arguments)
+def _room(like: Any, count: int) -> Any:
+    """Uninitialised arrays of so many rows, batch first, in one stretch: it takes few large pages in place of many."""
+    leaves, tree = jax.tree.flatten(like)
+    shapes = [(count, *a.shape[:-1]) for a in leaves]
+    ends = np.cumsum([0, *map(math.prod, shapes)])
+    whole = np.empty(ends[-1], leaves[0].dtype)
+    return jax.tree.unflatten(
+        tree, [whole[a:b].reshape(s) for a, b, s in zip(ends[:-1], ends[1:], shapes, strict=True)]
+    )

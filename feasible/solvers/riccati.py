@@ -109,12 +109,15 @@ class Riccati:
         kernel, engine = self.compiled(problem, elastic, SOLVE)
         count, steps = len(states), controls.shape[-2]
         known = np.isfinite(problem.initial_state)
-        states, controls = np.array(states, dtype=float), np.array(controls, dtype=float)
+        states, controls = np.array(states, dtype=float), np.asarray(controls, dtype=float)
         states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
-        multipliers = np.zeros((len(problem.rows), count, steps))
-        iterations, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
-        start = states.copy(), controls.copy()
+        start = states, controls
         pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
+        answer: tuple[np.ndarray, ...] = ()
+        if len(pending) < count or not self.attempts[:attempts]:  # else the first attempt makes arrays for all
+            nothing = np.zeros((len(problem.rows), count, steps))
+            answer = states.copy(), controls.copy(), np.moveaxis(nothing, 0, -1)
+        iterations, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
         for options in self.attempts[:attempts]:
             if pending.size:
                 if np.dtype(self.dtype) == np.float32:
@@ -122,12 +125,17 @@ class Riccati:
                 some = slice(None) if len(pending) == count else pending  # a slice copies nothing
                 it, data = pack(kernel, problem.select(some), start[0][some], start[1][some])
                 state = engine((it, data, numbers(options, len(pending))))
-                states[some], controls[some] = unpack(kernel, state)
-                multipliers[:, some] = np.moveaxis(prices(kernel, state.it.inner.z, state.it.entry.z), -1, 0)
+                found = *unpack(kernel, state), prices(kernel, state.it.inner.z, state.it.entry.z)
+                if len(pending) == count:
+                    answer = found
+                else:
+                    for whole, part in zip(answer, found, strict=True):
+                        whole[some] = part
                 iterations[some] += np.asarray(state.count).astype(int)
                 converged[some] = np.asarray(state.solved) > 0
                 pending = pending[~converged[pending]]
-        return Solution(states, controls, np.moveaxis(multipliers, 0, -1), iterations, converged)
+        states, controls, multipliers = answer
+        return Solution(states, controls, multipliers, iterations, converged)
 
     def compiled(self, problem: Problem, elastic: bool, task: Task) -> tuple[Kernel, Engine]:
         """The kernel of a problem's structure, and a program on it; kept for the next call.
@@ -194,7 +202,7 @@ def _solve_in_lanes(kernel: Kernel, width: int | None) -> Engine:
 def _solve_by_xla(kernel: Kernel) -> Engine:
     from feasible.solvers._xla_engine import Rounds
 
-    return Rounds(kernel, kernel.stage.dtype)
+    return Rounds(kernel, kernel.stage.dtype, answer)
 
 
 SOLVE = Task(_solve_in_lanes, _solve_by_xla)

@@ -1,0 +1,117 @@
+"""Sine, cosine, arctangent and logarithm of arithmetic alone, for compilers that would call a scalar function for each.
+
+XLA's compiler for processors leaves these to the mathematical library of C (the logarithm in float64 only), which
+takes one number at a time: sixteen calls where a vector register holds sixteen rows. Here they are polynomials after
+a reduction of the argument, to rounding in float32 and 1e-15 in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from feasible._arrays import Array
+
+
+def sin(x: Array) -> Array:
+    """Sine."""
+    n, sine, cosine = _quadrant(x)
+    return _turned(n, sine, cosine)
+
+
+def cos(x: Array) -> Array:
+    """Cosine."""
+    n, sine, cosine = _quadrant(x)
+    return _turned(n + 1.0, sine, cosine)
+
+
+def atan(x: Array) -> Array:
+    """Arctangent; an odd series, of (x - t_n) / (1 + x t_n) with t_n = tan(n π/8), is added to n π/8."""
+    size = jnp.abs(x)
+    over = size > 1.0
+    t = jnp.where(over, 1.0 / size, size)
+    base = tangent = jnp.zeros_like(t)
+    for n in (1, 2):
+        above = t > math.tan((2 * n - 1) * math.pi / 16)
+        base = jnp.where(above, n * math.pi / 8, base)
+        tangent = jnp.where(above, math.tan(n * math.pi / 8), tangent)
+    rest = (t - tangent) / (1.0 + t * tangent)
+    series = [(-1.0) ** i / (2 * i + 1) for i in range(11 if _double(x) else 5)]
+    angle = base + rest * _polynomial(rest * rest, series)
+    angle = jnp.where(over, math.pi / 2 - angle, angle)
+    return jnp.where(x < 0.0, -angle, angle)
+
+
+def atan2(y: Array, x: Array) -> Array:
+    """Angle of (x, y), by the smaller over the larger of the two, so that nothing is divided by 0; -0 counts as 0."""
+    steep = jnp.abs(y) > jnp.abs(x)
+    above, below = jnp.where(steep, x, y), jnp.where(steep, y, x)
+    small = atan(above / jnp.where(below == 0.0, 1.0, below))
+    side = jnp.where(y < 0.0, -1.0, 1.0)
+    flat = jnp.where(x < 0.0, small + math.pi * side, small)
+    return jnp.where(steep, math.pi / 2 * side - small, flat)
+
+
+def log(x: Array) -> Array:
+    """Logarithm by exponent and mantissa m in [√½, √2): log m = 2 atanh((m - 1) / (m + 1)); NaN below 0."""
+    whole, mantissa = (np.int64, 52) if _double(x) else (np.int32, 23)
+    bits = jax.lax.bitcast_convert_type(x, whole)
+    exponent = jax.lax.shift_right_arithmetic(bits - np.sqrt(0.5, dtype=x.dtype).view(whole), whole(mantissa))
+    m = jax.lax.bitcast_convert_type(bits - jax.lax.shift_left(exponent, whole(mantissa)), x.dtype)
+    s = (m - 1.0) / (m + 1.0)
+    value = s * _polynomial(s * s, [2.0 / (2 * i + 1) for i in range(11 if _double(x) else 5)]) + exponent.astype(
+        x.dtype
+    ) * math.log(2.0)
+    return jnp.where(x > 0.0, value, jnp.nan)
+
+
+_BEYOND = 6.123233995736766e-17  # of π/2, beyond float64
+
+FUNCTIONS: dict[str, Callable[..., Array]] = {"sin": sin, "cos": cos, "atan": atan, "atan2": atan2, "log": log}
+
+
+def _double(x: Array) -> bool:
+    return x.dtype == np.float64
+
+
+def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
+    """Σ c_i x^i by Horner's rule."""
+    total = jnp.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = total * x + c
+    return total
+
+
+def _quadrant(x: Array) -> tuple[Array, Array, Array]:
+    """The nearest multiple of π/2, and sine and cosine of the rest; π/2 in three parts keeps the rest exact."""
+    n = jnp.round(x * (2 / math.pi))
+    rest = x
+    for part in _parts(33 if _double(x) else 11):
+        rest = rest - n * part
+    r2 = rest * rest
+    terms = 9 if _double(x) else 5
+    odd = [(-1.0) ** i / math.factorial(2 * i + 1) for i in range(terms)]
+    even = [(-1.0) ** i / math.factorial(2 * i) for i in range(terms + 1)]
+    return n, rest * _polynomial(r2, odd), _polynomial(r2, even)
+
+
+def _turned(n: Array, sine: Array, cosine: Array) -> Array:
+    """sin(n π/2 + rest)."""
+    quarter = n * 0.25
+    phase = (quarter - jnp.floor(quarter)) * 4.0  # n mod 4
+    value = jnp.where((phase == 1.0) | (phase == 3.0), cosine, sine)
+    return jnp.where(phase > 1.5, -value, value)
+
+
+def _parts(bits: int) -> list[float]:
+    """π/2 as a sum of three, the first two short enough that small multiples of them are exact."""
+    parts, left = [], math.pi / 2
+    for _ in range(2):
+        scale = 2.0 ** (bits - math.frexp(left)[1])
+        parts.append(math.floor(left * scale) / scale)
+        left -= parts[-1]
+    return [*parts, left + _BEYOND]
