@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from feasible.solvers import _series
+
 _COMPARE = {"gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==", "ne": "!="}
 _BINARY = {"add": "fadd", "add_any": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _SYMMETRIC = ("add", "add_any", "mul")
@@ -170,13 +172,11 @@ class Elementwise:
         """The nearest multiple of π/2, and sine and cosine of the rest; π/2 in three parts keeps the rest exact."""
         n = self._once("quadrant", (x,), lambda: self._round(self.op("mul", x, self.constant(2 / math.pi))))
         rest = x
-        for part in _parts(math.pi / 2, 33 if self.double else 11):
+        for part in _series.quarter_turn(self.double):
             rest = self.op("sub", rest, self.op("mul", n, self.constant(part)))
         r2 = self.op("mul", rest, rest)
-        terms = 9 if self.double else 5
-        odd = [(-1.0) ** i / math.factorial(2 * i + 1) for i in range(terms)]
-        even = [(-1.0) ** i / math.factorial(2 * i) for i in range(terms + 1)]
-        return n, self.op("mul", rest, self._polynomial(r2, odd)), self._polynomial(r2, even)
+        near = self.op("mul", rest, self._polynomial(r2, _series.sine(self.double)))
+        return n, near, self._polynomial(r2, _series.cosine(self.double))
 
     def _turn(self, n: Any, sine: Any, cosine: Any) -> Any:
         """sin(n π/2 + rest)."""
@@ -211,7 +211,7 @@ class Elementwise:
         rest = self.op(
             "div", self.op("sub", t, tangent), self.op("add", self.constant(1.0), self.op("mul", t, tangent))
         )
-        series = [(-1.0) ** i / (2 * i + 1) for i in range(11 if self.double else 5)]
+        series = _series.arctangent(self.double)
         angle = self.op("add", base, self.op("mul", rest, self._polynomial(self.op("mul", rest, rest), series)))
         angle = self.builder.select(over, self.op("sub", self.constant(math.pi / 2), angle), angle)
         return self._intrinsic("copysign", angle, x)
@@ -247,19 +247,9 @@ class Elementwise:
         m = self.builder.bitcast(self.builder.sub(bits, self.builder.shl(exponent, integer(mantissa))), self.vector)
         one = self.constant(1.0)
         s = self.op("div", self.op("sub", m, one), self.op("add", m, one))
-        series = [2.0 / (2 * i + 1) for i in range(11 if self.double else 5)]
+        series = _series.logarithm(self.double)
         value = self.op("mul", s, self._polynomial(self.op("mul", s, s), series))
         scale = self.builder.sitofp(exponent, self.vector)
         value = self.op("add", value, self.op("mul", scale, self.constant(math.log(2.0))))
         good = self.builder.fcmp_ordered(">", x, self.constant(0.0))
         return self.builder.select(good, value, self.constant(math.nan))
-
-
-def _parts(value: float, bits: int) -> list[float]:
-    """A number as a sum of three, the first two short enough that small multiples of them are exact."""
-    parts = []
-    for _ in range(2):
-        scale = 2.0 ** (bits - math.frexp(value)[1])
-        parts.append(math.floor(value * scale) / scale)
-        value -= parts[-1]
-    return [*parts, value]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from feasible._arrays import Array
+from feasible.solvers import _series
 
 
 def sin(x: Array) -> Array:
@@ -40,8 +41,7 @@ def atan(x: Array) -> Array:
         base = jnp.where(above, n * math.pi / 8, base)
         tangent = jnp.where(above, math.tan(n * math.pi / 8), tangent)
     rest = (t - tangent) / (1.0 + t * tangent)
-    series = [(-1.0) ** i / (2 * i + 1) for i in range(11 if _double(x) else 5)]
-    angle = base + rest * _polynomial(rest * rest, series)
+    angle = base + rest * _polynomial(rest * rest, _series.arctangent(_double(x)))
     angle = jnp.where(over, math.pi / 2 - angle, angle)
     return jnp.where(x < 0.0, -angle, angle)
 
@@ -69,8 +69,6 @@ def log(x: Array) -> Array:
     return jnp.where(x > 0.0, value, jnp.nan)
 
 
-_BEYOND = 6.123233995736766e-17  # of π/2, beyond float64
-
 FUNCTIONS: dict[str, Callable[..., Array]] = {"sin": sin, "cos": cos, "atan": atan, "atan2": atan2, "log": log}
 
 
@@ -90,13 +88,10 @@ def _quadrant(x: Array) -> tuple[Array, Array, Array]:
     """The nearest multiple of π/2, and sine and cosine of the rest; π/2 in three parts keeps the rest exact."""
     n = jnp.round(x * (2 / math.pi))
     rest = x
-    for part in _parts(33 if _double(x) else 11):
+    for part in _series.quarter_turn(_double(x)):
         rest = rest - n * part
     r2 = rest * rest
-    terms = 9 if _double(x) else 5
-    odd = [(-1.0) ** i / math.factorial(2 * i + 1) for i in range(terms)]
-    even = [(-1.0) ** i / math.factorial(2 * i) for i in range(terms + 1)]
-    return n, rest * _polynomial(r2, odd), _polynomial(r2, even)
+    return n, rest * _polynomial(r2, _series.sine(_double(x))), _polynomial(r2, _series.cosine(_double(x)))
 
 
 def _turned(n: Array, sine: Array, cosine: Array) -> Array:
@@ -105,13 +100,3 @@ def _turned(n: Array, sine: Array, cosine: Array) -> Array:
     phase = (quarter - jnp.floor(quarter)) * 4.0  # n mod 4
     value = jnp.where((phase == 1.0) | (phase == 3.0), cosine, sine)
     return jnp.where(phase > 1.5, -value, value)
-
-
-def _parts(bits: int) -> list[float]:
-    """π/2 as a sum of three, the first two short enough that small multiples of them are exact."""
-    parts, left = [], math.pi / 2
-    for _ in range(2):
-        scale = 2.0 ** (bits - math.frexp(left)[1])
-        parts.append(math.floor(left * scale) / scale)
-        left -= parts[-1]
-    return [*parts, left + _BEYOND]

@@ -114,7 +114,7 @@ class Riccati:
         start = states, controls
         pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
         answer: tuple[np.ndarray, ...] = ()
-        if len(pending) < count or not self.attempts[:attempts]:  # else the first attempt makes arrays for all
+        if not pending.size or len(pending) < count or not self.attempts[:attempts]:  # else the first makes arrays
             nothing = np.zeros((len(problem.rows), count, steps))
             answer = states.copy(), controls.copy(), np.moveaxis(nothing, 0, -1)
         iterations, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
