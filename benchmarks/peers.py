@@ -55,11 +55,10 @@ def everything(name: str, sets: dict[str, Rows], horizons: dict[int, Rows], plan
             continue
         out["sets"][key] = measure.latency(name, rows, plan["budget"], True)
         if is_ours:
-            sizes = [s for s in plan["sizes"] if s <= 256 or not is_xla]
-            out["batches"][key] = {name: measure.batches(name, rows, sizes, False)}
+            out["batches"][key] = {name: measure.batches(name, rows, plan["sizes"], False)}
             out["alone"][key] = measure.one_by_one(name, rows, 64)
             if "lanes" in name:
-                sizes = [s for s in sizes if s <= 1024]
+                sizes = [s for s in plan["sizes"] if s <= 1024]
                 out["batches"][key][f"{name}, one core"] = measure.batches(name, rows, sizes, True)
     for steps, rows in horizons.items():
         if not is_xla or steps == 80:

@@ -82,7 +82,7 @@ def one_by_one(name: str, rows: Rows, count: int) -> np.ndarray:
 
 
 def batches(name: str, rows: Rows, sizes: list[int], one_core: bool) -> list[dict[str, Any]]:
-    """Batches of the given sizes: best of up to three runs, and the answers."""
+    """Batches of the given sizes: best of three runs, and the answers."""
     if one_core and hasattr(os, "sched_setaffinity"):
         before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(before)})
@@ -90,7 +90,7 @@ def batches(name: str, rows: Rows, sizes: list[int], one_core: bool) -> list[dic
     method.prepare(rows)
     for size in sizes:
         part = rows.take(np.arange(size) % len(rows))
-        runs = [method.batch(part, one_core=one_core) for _ in range(3 if size <= 64 else 2 if size <= 256 else 1)]
+        runs = [method.batch(part) for _ in range(3)]
         states, controls, seconds = min(runs, key=lambda r: r[2])
         out.append({"states": states, "controls": controls, "seconds": seconds})
     if one_core and hasattr(os, "sched_setaffinity"):

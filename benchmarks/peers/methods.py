@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,6 @@ class Ours:
     def __init__(self, dtype: Any, engine: str) -> None:
         self.backend = Riccati(dtype=dtype, engine=engine)
         self.alone = dataclasses.replace(self.backend, width=1) if engine == "lanes" else self.backend
-        self._threads = 2 if engine == "xla" else 1  # "lanes" uses all cores by itself
 
     def prepare(self, rows: Rows) -> None:
         """Compiles."""
@@ -48,23 +46,11 @@ class Ours:
         seconds = time.perf_counter() - began
         return Found(s.states[0], s.controls[0], seconds, seconds, int(s.iterations[0]))
 
-    def batch(self, rows: Rows, *, one_core: bool = False) -> tuple[np.ndarray, np.ndarray, float]:
+    def batch(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, float]:
         """States and controls of all rows, and the seconds that took."""
-        threads = 1 if one_core or len(rows) < 192 else self._threads
-        parts = [rows.take(slice(i, None, threads)) for i in range(threads)]
-        states, controls = np.empty_like(rows.states), np.empty_like(rows.controls)
-
-        def work(i: int) -> None:
-            s = self.backend.solve(parts[i].problem, parts[i].states, parts[i].controls)
-            states[i::threads], controls[i::threads] = s.states, s.controls
-
-        with ThreadPoolExecutor(threads) as pool:
-            began = time.perf_counter()
-            if threads == 1:
-                work(0)
-            else:
-                list(pool.map(work, range(threads)))
-            return states, controls, time.perf_counter() - began
+        began = time.perf_counter()
+        s = self.backend.solve(rows.problem, rows.states, rows.controls)
+        return s.states, s.controls, time.perf_counter() - began
 
 
 class Planner:
