@@ -299,6 +299,18 @@ def test_the_next_cycle_starts_from_the_plan_moved_on(projector):
     np.testing.assert_array_equal(gone.states, projector(whole[:T]).states)
 
 
+@pytest.mark.parametrize("turns", [-2, 1])
+def test_a_heading_whole_turns_away_is_the_same_warm_start(projector, rng, turns):
+    values = rough(rng, 8)
+    state = projector(values).states[:, 0]
+    before = projector(values, initial_state=state)
+    state[:, 2] += 2 * np.pi * turns
+    cold, warm = (projector(values, initial_state=state, warm_start=plan, elapsed=0.0) for plan in (None, before))
+    assert warm.iterations.mean() < 0.5 * cold.iterations.mean()
+    np.testing.assert_allclose(warm.states, cold.states, atol=5e-3)
+    np.testing.assert_allclose(warm.states[:, 0, 2], state[:, 2])
+
+
 def test_a_warm_start_that_is_not_finite_is_dropped(projector, rng):
     values = rough(rng, 2)
     plan = projector(values)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from feasible._arrays import Array
+from feasible._arrays import Array, wrap
 from feasible._frame import FARTHEST
 from feasible._projector._braking import brake
 from feasible._projector._request import Reply, Request
@@ -133,12 +133,14 @@ def localised(request: Request, dt: float) -> tuple[Request, Array, Motion]:
     drawn = towards(request._replace(target=target, weight=weight))
     first, states = lift(*drawn, initial, steps_of(request), dt)
     heading = first[2]
+    apart = heading - request.first[2]
+    back = apart - wrap(jnp, apart) - heading  # the plan before may count whole turns otherwise
     turned = request._replace(
         target=turn(target, -heading),
         weight=weight,
         initial=turn(initial, -heading),
-        first=turn(request.first, -heading),
-        states=turn(request.states, -heading),
+        first=turn(request.first, back),
+        states=turn(request.states, back),
         samples=rotated(request.samples, -heading),
     )
     lifted = Motion(turn(first, -heading), turn(states, -heading), [jnp.zeros_like(a) for a in request.controls])
