@@ -94,6 +94,16 @@ def test_engines_and_types_agree(solved, backend):
         np.testing.assert_allclose(theirs.multipliers, ours.multipliers, rtol=1e-3, atol=1e-4)
 
 
+def test_float32_far_away_stops_at_what_it_can_tell_apart():
+    """At 2 km neighbouring numbers are 0.12 mm apart, more than the defect that counts as none nearby."""
+    p = problem()
+    p = dataclasses.replace(p, target=p.target + [2000.0, 0.0, 0.0, 0.0])
+    solution = Riccati(dtype=np.float32, attempts=riccati.ATTEMPTS[:1]).solve(p, *start(p))
+    assert solution.converged.all()
+    assert np.abs(p.defect(solution.states, solution.controls)).max() <= 5e-4
+    assert p.excess(solution.states, solution.controls).max() <= 2e-4
+
+
 def test_multipliers_price_the_bounds_that_bind(solved):
     p, solution = solved
     lower, upper, scale = (b[:, None, None] for b in p.bounds())

@@ -12,7 +12,7 @@ Rows are independent. A row that is done does not change any more, and the loop 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +121,7 @@ def advance(
     few: Array | None = None,
 ) -> State:
     """Iterates until every row is done, `most` times at most, or until no more than `few` rows are left."""
+    options = resolved(kernel, options, data)
     turns = jnp.inf if most is None else most
 
     def unfinished(carry: tuple[State, Array]) -> Array:
@@ -132,6 +133,19 @@ def advance(
         return _iterate(kernel, data, options, carry[0]), carry[1] + 1.0
 
     return jax.lax.while_loop(unfinished, turn, (state, jnp.zeros_like(state.count)))[0]
+
+
+def resolved(kernel: Kernel, options: Options, data: Data) -> Options:
+    """With defects that positions of this size can have at all: a kilometre away a digit of float32 is 0.06 mm."""
+    if kernel.stage.dtype != jnp.float32:
+        return options
+
+    def step(most: Array, target: list[Array]) -> tuple[Array, Any]:
+        return functools.reduce(jnp.maximum, map(jnp.abs, target), most), ()
+
+    extent, _ = jax.lax.scan(step, jnp.zeros_like(data.steps), data.target[:2])
+    told = jnp.maximum(options.defect, 2.0 * jnp.finfo(jnp.float32).eps * extent)
+    return options._replace(defect=told)  # type: ignore[arg-type]
 
 
 def burst(kernel: Kernel, it: Iterate, data: Data, options: Options, state: State, fresh: Array, most: Array) -> State:
