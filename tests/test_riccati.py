@@ -97,7 +97,7 @@ def test_engines_and_types_agree(solved, backend):
 def test_float32_far_away_stops_at_what_it_can_tell_apart():
     """At 2 km neighbouring numbers are 0.12 mm apart, more than the defect that counts as none nearby."""
     p = problem()
-    p = dataclasses.replace(p, target=p.target + [2000.0, 0.0, 0.0, 0.0])
+    p = dataclasses.replace(p, target=p.target + np.array([2000.0, 0.0, 0.0, 0.0]))
     solution = Riccati(dtype=np.float32, attempts=riccati.ATTEMPTS[:1]).solve(p, *start(p))
     assert solution.converged.all()
     assert np.abs(p.defect(solution.states, solution.controls)).max() <= 5e-4
