@@ -23,12 +23,15 @@ from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers.riccati import Engine, Riccati, Task, answer, example, numbers, pack, prices, unpack
 
-POLISH = (  # attempts: from a solution three iterations are enough, unless it is nearly degenerate
+POLISH = (  # attempts: from a solution, three iterations are enough, unless it is nearly degenerate
     Options(iterations=3, mu_start=0.0, slope=1e-10, fall=1e-12, last=1e-7),
     Options(iterations=40, mu_start=0.0, slope=1e-10, fall=1e-12, last=1e-7),
     Options(iterations=80, mu_start=1e-7, quick=0.1, slope=1e-9, fall=1e-12, last=1e-7),
     Options(iterations=80, mu_start=1e-6, quick=0.2, slope=1e-7, fall=1e-9, last=0.0),
 )
+
+# What float32 solved is farther away: three iterations would be lost on it.
+_SINGLE = POLISH[0]._replace(iterations=8, mu_start=1e-8, quick=0.05)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +81,12 @@ def pull_back(
         vehicle: whether to differentiate by the vehicle's parameters too.
         backend: whose engine to use; the derivative is computed in float64 in any case.
     """
-    backend = dataclasses.replace(backend or Riccati(), dtype=np.float64)  # prices over slacks need the digits
+    backend = backend or Riccati()
+    first = _SINGLE if np.dtype(backend.dtype) == np.float32 else POLISH[0]
+    backend = dataclasses.replace(backend, dtype=np.float64)  # prices over slacks need the digits
     kernel, engine = backend.compiled(problem, False, WHOLE if vehicle else ADJOINT)
     result, pending = None, np.arange(len(states))
-    for options in POLISH:
+    for options in (first, *POLISH[1:]):
         part = problem.select(pending)
         it, data = pack(kernel, part, states[pending], controls[pending])
         inner, entry = _barriers(kernel, multipliers[pending])
