@@ -4,6 +4,7 @@ Left alone, XLA fuses elementwise operations into each of their consumers and so
 over, runs every fusion as a task of its own, and clears the output of every scan before filling it. Here a traced
 program is written anew, with the same operations, so that it cannot:
 
+- functions that XLA would leave to the C library, a number at a time, are spelled out (`_xla_math`);
 - equal operations are merged and dead ones dropped (`Traced`) in every loop body, before XLA sees them;
 - values that are used more than once, unless they are trivial, are computed in *levels*: one level is a function that
   is not inlined, which takes values of earlier levels and returns its own, and no fusion reaches across;
