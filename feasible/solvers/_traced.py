@@ -150,7 +150,7 @@ class Traced:
         for equation in jaxpr.eqns:
             values, name, params = [read(a) for a in equation.invars], equation.primitive.name, equation.params
             if name in self._spelled:
-                spelled = jax.make_jaxpr(self._spelled[name])(*(a.aval for a in equation.invars))
+                spelled = _program(self._spelled[name], *(a.aval for a in equation.invars))
                 env.update(zip(equation.outvars, self._walk(spelled.jaxpr, spelled.consts, values), strict=True))
                 continue
             if name in CALLS and name not in self._opaque:
@@ -241,6 +241,12 @@ class Traced:
         if by == 0.0:
             return v
         return Scaled(1.0, self._number(*_arithmetic("add"), [self._whole(v, dtype), np.asarray(by, dtype)])[0])
+
+
+@functools.cache
+def _program(function: Callable[..., Any], *inputs: Any) -> ClosedJaxpr:
+    """The traced program of a function, which may stand in many places."""
+    return jax.make_jaxpr(function)(*inputs)
 
 
 @functools.cache

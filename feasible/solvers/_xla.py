@@ -29,7 +29,7 @@ from feasible.solvers._traced import Step, Traced, value
 from feasible.solvers._xla_math import FUNCTIONS
 
 _LEAST = 3  # operations: what repeats fewer is repeated
-_COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6, "log": 15, "sin": 20, "cos": 20}
+_COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6}
 _MOVING = ("scan", "while", "cond", "concatenate", "slice", "dynamic_slice", "squeeze", "reshape", "transpose")
 
 
@@ -40,13 +40,14 @@ def prepared(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         leaves = jax.tree.leaves(arguments)
         blank = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
         closed, shape = jax.make_jaxpr(function, return_shape=True)(blank)
-        whole = _apart(_Levels(closed), leaves, small=True) if _on_processor() else _Levels(closed)(*leaves)
+        whole = _apart(_Levels(closed), leaves, small=True) if on_processor() else _Levels(closed)(*leaves)
         return jax.tree.unflatten(jax.tree.structure(shape), whole)
 
     return run
 
 
-def _on_processor() -> bool:
+def on_processor() -> bool:
+    """Whether JAX runs on a processor, for which alone programs are prepared."""
     return jax.default_backend() == "cpu"
 
 
@@ -70,7 +71,7 @@ class _Levels:
     """
 
     def __init__(self, closed: ClosedJaxpr):
-        spelled = FUNCTIONS if _on_processor() else {}
+        spelled = FUNCTIONS if on_processor() else {}
         blank = _blank(closed.jaxpr.invars)
         self._traced = Traced(lambda inputs: jaxpr_as_fun(closed)(*inputs), blank, spelled=spelled)
         self._maker = {o: step for step in self._traced.steps for o in step.out}
@@ -150,7 +151,7 @@ class _Levels:
             return [local[o] for o in kept]
 
         arguments = [env[v] for v in needed]
-        found = _apart(level, arguments) if _on_processor() else level(*arguments)
+        found = _apart(level, arguments) if on_processor() else level(*arguments)
         env.update(zip(kept, found, strict=True))
 
 

@@ -20,11 +20,12 @@ from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import State
 from feasible.solvers._threads import cores, share
-from feasible.solvers._xla import prepared
+from feasible.solvers._xla import on_processor, prepared
 
-# Rows of a chunk. Short loops are unrolled too early to become vector instructions, long ones leave the cache.
+# Rows of a chunk. LLVM unrolls shorter loops before it looks for vectors: a row of a chunk of 48 takes two and a half
+# times as long, of one of 192 a quarter longer; 80 to 112 are alike.
 WIDTH = 96
-_ELSEWHERE = 1024  # rows of a chunk on other devices than a processor, which have more to do at once
+_ELSEWHERE = 1024  # on other devices than a processor; a guess, none has been measured
 _FEW = 0.25  # share of a chunk that is left when it ends
 _WIDE = {"xla_cpu_prefer_vector_width": 512}  # XLA halves the registers otherwise; ignored where there are none
 
@@ -38,7 +39,7 @@ class Chunks:
     """
 
     def __init__(self, run: Callable[[Any], Any], dtype: np.dtype[Any]):
-        self._on_processor = jax.default_backend() == "cpu"
+        self._on_processor = on_processor()
         self._program = jax.jit(prepared(run), compiler_options=_WIDE if self._on_processor else None)
         self._compiled, self._lock = set[Any](), threading.Lock()
         self.width, self.dtype = WIDTH if self._on_processor else _ELSEWHERE, dtype

@@ -63,9 +63,7 @@ def log(x: Array) -> Array:
     exponent = jax.lax.shift_right_arithmetic(bits - np.sqrt(0.5, dtype=x.dtype).view(whole), whole(mantissa))
     m = jax.lax.bitcast_convert_type(bits - jax.lax.shift_left(exponent, whole(mantissa)), x.dtype)
     s = (m - 1.0) / (m + 1.0)
-    value = s * _polynomial(s * s, [2.0 / (2 * i + 1) for i in range(11 if _double(x) else 5)]) + exponent.astype(
-        x.dtype
-    ) * math.log(2.0)
+    value = s * _polynomial(s * s, _series.logarithm(_double(x))) + exponent.astype(x.dtype) * math.log(2.0)
     return jnp.where(x > 0.0, value, jnp.nan)
 
 

@@ -113,10 +113,10 @@ class Riccati:
         states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
         start = states, controls
         pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
-        answer: tuple[np.ndarray, ...] = ()
+        result: tuple[np.ndarray, ...] = ()
         if not pending.size or len(pending) < count or not self.attempts[:attempts]:  # else the first makes arrays
             nothing = np.zeros((len(problem.rows), count, steps))
-            answer = states.copy(), controls.copy(), np.moveaxis(nothing, 0, -1)
+            result = states.copy(), controls.copy(), np.moveaxis(nothing, 0, -1)
         iterations, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
         for options in self.attempts[:attempts]:
             if pending.size:
@@ -127,14 +127,14 @@ class Riccati:
                 state = engine((it, data, numbers(options, len(pending))))
                 found = *unpack(kernel, state), prices(kernel, state.it.inner.z, state.it.entry.z)
                 if len(pending) == count:
-                    answer = found
+                    result = found
                 else:
-                    for whole, part in zip(answer, found, strict=True):
+                    for whole, part in zip(result, found, strict=True):
                         whole[some] = part
                 iterations[some] += np.asarray(state.count).astype(int)
                 converged[some] = np.asarray(state.solved) > 0
                 pending = pending[~converged[pending]]
-        states, controls, multipliers = answer
+        states, controls, multipliers = result
         return Solution(states, controls, multipliers, iterations, converged)
 
     def compiled(self, problem: Problem, elastic: bool, task: Task) -> tuple[Kernel, Engine]:
