@@ -10,6 +10,7 @@ pytest.importorskip("llvmlite", reason="the lanes engine needs llvmlite")
 from feasible.solvers._lanes import Program
 from feasible.solvers._lanes_memory import HORIZON
 from feasible.solvers._lanes_split import FIXED, Split
+from feasible.solvers._traced import scanned
 
 NUMBER, ARRAY = np.zeros(()), np.zeros(HORIZON)
 HORIZONS = (1, 2, 5, 7, 8, 9, 16, 23)  # a register has 8 or 16 steps
@@ -111,7 +112,7 @@ def test_a_single_row_is_what_it_is_among_others(rng, body, reverse, dtype):
 def test_only_what_waits_for_itself_goes_from_step_to_step():
     closed = jax.make_jaxpr(lambda a, b, s: recursion(a, b, s, False))(ARRAY, ARRAY, 0.0)
     (scan,) = (e for e in closed.jaxpr.eqns if e.primitive.name == "scan")
-    split = Split.of(scan.params["jaxpr"], scan.params["num_consts"], scan.params["num_carry"])
+    split = Split.of(*scanned(scan.params))
     assert split.cyclic == [0, 1]
     assert split.reduced == {2: "max"}
     serial = [step.name for number, steps in split.loops.items() if number % 2 for step in steps]
@@ -123,7 +124,7 @@ def test_only_what_waits_for_itself_goes_from_step_to_step():
 def test_late_values_need_no_loop_from_step_to_step():
     closed = jax.make_jaxpr(lambda a, b, s: late(a, b, s, True))(ARRAY, ARRAY, 0.0)
     (scan,) = (e for e in closed.jaxpr.eqns if e.primitive.name == "scan")
-    split = Split.of(scan.params["jaxpr"], scan.params["num_consts"], scan.params["num_carry"])
+    split = Split.of(*scanned(scan.params))
     assert not split.cyclic
     assert split.reduced == {6: "add"}
     assert len(split.delayed) == 6

@@ -16,7 +16,7 @@ import numpy as np
 from feasible._export._c_code import Assign, Block, Buffer, Choose, Copy, For, Leave, Scalar, Store, While
 from feasible._export._c_scope import Scopes
 from feasible.solvers._lanes_memory import HORIZON
-from feasible.solvers._traced import CALLS
+from feasible.solvers._traced import CALLS, called, scanned
 
 _REDUCE = {
     "reduce_sum": ("add", 0.0),
@@ -109,8 +109,7 @@ class Writer:
     def _equation(self, equation: Any, values: list[Any]) -> list[Any]:
         name, params = equation.primitive.name, equation.params
         if name in CALLS:
-            inner = params.get("jaxpr") or params["call_jaxpr"]
-            return self._closed(inner, values) if hasattr(inner, "jaxpr") else self._evaluate(inner, [], values)
+            return self._evaluate(*called(params), values)
         special = {"scan": self._scan, "while": self._while, "cond": self._cond}.get(name)
         if special:
             return special(equation, values)
@@ -212,7 +211,7 @@ class Writer:
 
     def _scan(self, equation: Any, values: list[Any]) -> list[Any]:
         params = equation.params
-        closed, constants, carried = params["jaxpr"], params["num_consts"], params["num_carry"]
+        closed, constants, carried = scanned(params)
         fixed, start, xs = values[:constants], values[constants : constants + carried], values[constants + carried :]
         variables, outs = closed.jaxpr.invars[constants : constants + carried], closed.jaxpr.outvars
         avals = _changing(variables, outs[:carried])

@@ -15,7 +15,7 @@ from feasible.solvers._lanes_math import ESTIMATES, Elementwise
 from feasible.solvers._lanes_memory import INT, Block, Choice, Memory, homes
 from feasible.solvers._lanes_over_time import OverTime
 from feasible.solvers._lanes_split import Split
-from feasible.solvers._traced import CALLS
+from feasible.solvers._traced import CALLS, called, scanned
 
 SPARE = 2  # vectors of a block beyond the horizon
 
@@ -133,8 +133,7 @@ class Writer:
     def _equation(self, equation: Any, values: list[Any]) -> list[Any]:
         name, params = equation.primitive.name, equation.params
         if name in CALLS:
-            inner = params.get("jaxpr") or params["call_jaxpr"]
-            inner, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, [])
+            inner, consts = called(params)
             return self.evaluate(inner, [self.math.constant(c) for c in consts], values)
         values = [self.memory.made(v) for v in values]
         if name == "scan":
@@ -175,7 +174,7 @@ class Writer:
         return block
 
     def _scan(self, params: Any, values: list[Any]) -> list[Any]:
-        closed, constants, carried = params["jaxpr"], params["num_consts"], params["num_carry"]
+        closed, constants, carried = scanned(params)
         fixed, start, xs = values[:constants], values[constants : constants + carried], values[constants + carried :]
         if self.together > 1:
             split = Split.of(closed, constants, carried)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.api_util import debug_info
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
@@ -43,7 +44,11 @@ class _Call:
         self.name = equation.primitive.name
         self._given = list(dict.fromkeys(v for v in equation.invars if not isinstance(v, Literal)))
         self._places = [equation.invars.index(v) for v in self._given]
-        self._run = jaxpr_as_fun(ClosedJaxpr(Jaxpr([], self._given, equation.outvars, [equation]), []))
+        about = debug_info(
+            self.name, self.bind, self._given, {}, result_paths_thunk=lambda: ("",) * len(equation.outvars)
+        )
+        alone = Jaxpr([], self._given, equation.outvars, [equation], debug_info=about)
+        self._run = jaxpr_as_fun(ClosedJaxpr(alone, []))
 
     def bind(self, *values: Any, **_: Any) -> list[Any]:
         return self._run(*(values[i] for i in self._places))
@@ -154,8 +159,7 @@ class Traced:
                 env.update(zip(equation.outvars, self._walk(spelled.jaxpr, spelled.consts, values), strict=True))
                 continue
             if name in CALLS and name not in self._opaque:
-                inner = params.get("jaxpr") or params["call_jaxpr"]
-                inner, more = (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, [])
+                inner, more = called(params)
                 env.update(zip(equation.outvars, self._walk(inner, more, values), strict=True))
                 continue
             kind = equation.outvars[0].aval
@@ -255,6 +259,20 @@ def _arithmetic(name: str) -> tuple[Any, dict[str, Any]]:
     function = {"neg": lambda a, b: -a}.get(name) or getattr(operator, {"div": "truediv"}.get(name, name))
     (equation,) = jax.make_jaxpr(function)(1.0, 1.0).eqns
     return equation.primitive, equation.params
+
+
+def called(params: Mapping[str, Any]) -> tuple[Any, Sequence[Any]]:
+    """The program that a call runs, and what it closes over, from the call's parameters."""
+    inner = params.get("jaxpr") or params["call_jaxpr"]
+    return (inner.jaxpr, inner.consts) if hasattr(inner, "jaxpr") else (inner, [])
+
+
+def scanned(params: Mapping[str, Any]) -> tuple[Any, int, int]:
+    """A scan's body, how many values it closes over and how many it carries, from the scan's parameters."""
+    if "ft_in" in params:  # JAX 0.11 and later count them by trees
+        constants, carried, _ = map(len, params["ft_in"].unpack())
+        return params["jaxpr"], constants, carried
+    return params["jaxpr"], params["num_consts"], params["num_carry"]
 
 
 def value(v: Any, env: dict[int, Any]) -> Any:

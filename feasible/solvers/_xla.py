@@ -25,7 +25,7 @@ import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from feasible.solvers._traced import Step, Traced, value
+from feasible.solvers._traced import Step, Traced, scanned, value
 from feasible.solvers._xla_math import FUNCTIONS
 
 _LEAST = 3  # operations: what repeats fewer is repeated
@@ -164,8 +164,8 @@ class _Scan:
 
     def __init__(self, step: Step):
         p = step.params
-        self._length, self._reverse, self._body = p["length"], p["reverse"], p["jaxpr"]
-        self._consts, self.carried = p["num_consts"], p["num_carry"]
+        self._length, self._reverse = p["length"], p["reverse"]
+        self._body, self._consts, self.carried = scanned(p)
         self.outputs = [
             jax.ShapeDtypeStruct((self._length, *a.shape), a.dtype) for a in self._body.out_avals[self.carried :]
         ]
