@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import numpy as np
 
 from feasible._arrays import Array, Namespace, wrap
@@ -26,13 +27,20 @@ def smooth(
     smoother, reach = (xp.asarray(m, dtype=x.dtype) for m in (matrix, (matrix != 0).astype(np.float64)))
 
     def apply(a: Array | None) -> Array | None:
-        return None if a is None else xp.tensordot(smoother, a, axes=1)
+        return None if a is None else _weighted(xp, smoother, a)
 
     if yaw is not None:  # smooth the continuous heading, not the wrapped one
         steps = xp.cumulative_sum(wrap(xp, yaw[1:] - yaw[:-1]), axis=0)
         yaw = xp.concat([yaw[:1], yaw[:1] + steps], axis=0)
-    holes = xp.tensordot(reach, xp.astype(~valid, x.dtype), axes=1)
+    holes = _weighted(xp, reach, xp.astype(~valid, x.dtype))
     return (apply(x), apply(y), apply(yaw), apply(speed)), valid & (holes < 0.5)
+
+
+def _weighted(xp: Namespace, matrix: Array, a: Array) -> Array:
+    """`(T, ...)`: sums over the samples with the weights of each row."""
+    # JAX keeps ten bits of a float32 in products of matrices on a graphics processor: decimetres of a position.
+    with jax.default_matmul_precision("highest"):
+        return xp.tensordot(matrix, a, axes=1)
 
 
 @functools.cache

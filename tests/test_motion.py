@@ -17,6 +17,17 @@ def drive(rng, **options):
     return random_drive(rng, **options)[2]
 
 
+def test_products_keep_all_digits_on_every_device():
+    """JAX's default on graphics processors is ten bits, which would be decimetres of a position."""
+
+    def smoothed(values):
+        motion = Motion.from_trajectory(Trajectory.from_array(values, dt=0.1), differencing="savgol")
+        return motion.speed
+
+    traced = str(jax.make_jaxpr(smoothed)(jnp.zeros((30, 2), jnp.float32)))
+    assert traced.count("HIGHEST") == 2 * traced.count("dot_general") > 0
+
+
 @pytest.mark.parametrize("columns", [("x", "y"), ("x", "y", "yaw"), ("x", "y", "speed"), COLUMNS])
 @pytest.mark.parametrize("differencing", ["raw", "savgol"])
 def test_namespaces_agree(rng, columns, differencing):
