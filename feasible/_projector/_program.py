@@ -131,7 +131,7 @@ def localised(request: Request, dt: float) -> tuple[Request, Array, Motion]:
         sane = sane & ~(jnp.abs(v) > FARTHEST)
     initial = [jnp.where(sane, v, jnp.nan) for v in request.initial]
     drawn = towards(request._replace(target=target, weight=weight))
-    first, states = lift(*drawn, initial, steps_of(request), dt)
+    first, states = lift(*drawn, initial, dt)
     heading = first[2]
     apart = heading - request.first[2]
     back = apart - wrap(jnp, apart) - heading  # the plan before may count whole turns otherwise

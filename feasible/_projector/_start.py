@@ -1,9 +1,9 @@
 """The solver's start inside the inference programs: the lift of `_lift`, as scans over the horizon.
 
-The same penalised least-squares fit (Whittaker, 1923) by a banded Cholesky factorisation in one forward and one
-backward scan, heading and speed read from the smoothed path, and the heading carried over where the path hardly
-moves. It is written a second time because the host's version needs SciPy and rows of any pattern at once, and this
-one must run where there is neither Python nor a linear-algebra library.
+The same penalised least-squares fit (Whittaker, 1923) by one backward and one forward scan, heading and speed read
+from the smoothed path, and the heading carried over where the path hardly moves. It is written a second time because
+the host's version needs SciPy and rows of any pattern at once, and this one must run where there is neither Python nor
+a linear-algebra library.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from feasible._arrays import Array, wrap
 from feasible._lift import CREEP, STIFFNESS
+from feasible.solvers import _riccati_algebra as la
 
 _ANCHOR = 10.0  # weight of a given first position
 _TINY = 1e-9  # weight of a missing sample
@@ -40,48 +41,55 @@ def rate(first: Array, path: Array, dt: float) -> tuple[Array, Array]:
     return (start - first) / dt, (after - before) / (2.0 * dt)
 
 
-def smooth(
-    first: list[Array], mass: Array, paths: list[Array], masses: Array, steps: Array, dt: float
-) -> tuple[list[Array], list[Array]]:
-    """Points `first` and `paths` with weights `mass` and `masses`, smoothed; `steps` is T as a number."""
-    third = tuple(c / dt**3 * STIFFNESS**0.5 for c in (-1.0, 3.0, -3.0, 1.0))
+def smooth(first: list[Array], mass: Array, paths: list[Array], masses: Array, dt: float) -> tuple[list[Array], Any]:
+    """Points `first` and `paths` with weights `mass` and `masses`, smoothed.
 
-    def row(k: Array, carry: Any, weight: Array, values: list[Array]) -> Any:
-        """Row k of L D Lᵀ, and of D⁻¹ L⁻¹ b."""
-        d1, d2, d3, l21, l31, l32, y1, y2, y3 = carry
-        # Third difference number i starts at point i; there are T - 2 of them.
-        inside = [jnp.where((k - i >= 0.0) & (k - i <= steps - 3.0), 1.0, 0.0) for i in range(4)]
-        diagonal = weight + _TINY + sum(third[i] * third[i] * inside[i] for i in range(4))
-        w1 = sum(third[i] * third[i - 1] * inside[i] for i in range(1, 4))
-        w2 = sum(third[i] * third[i - 2] * inside[i] for i in range(2, 4))
-        w3 = third[3] * third[0] * inside[3]
-        w2 = w2 - w3 * l32
-        w1 = w1 - w3 * l31 - w2 * l21
-        l1, l2, l3 = w1 / d1, w2 / d2, w3 / d3
-        d = diagonal - w1 * l1 - w2 * l2 - w3 * l3
-        y = [(weight + _TINY) * v - l1 * a - l2 * b - l3 * c for v, a, b, c in zip(values, y1, y2, y3, strict=True)]
-        # L of the last three rows: l21 = L[k, k-1], l31 = L[k, k-2], l32 = L[k-1, k-2]
-        return (d, d1, d2, l1, l2, l21, y, y1, y2), ([v / d for v in y], l1, l2, l3)
-
+    A point and its first two differences are the state of a chain that third differences steer, so that the fit is a
+    linear-quadratic problem and solved by Riccati's recursion. The normal equations, which the host factors, have a
+    condition of 64 STIFFNESS / dt⁶, a million at 10 Hz: too much for float32.
+    """
+    stiffness = STIFFNESS / dt**6
     zero = jnp.zeros_like(mass)
-    one, none = zero + 1.0, [zero] * len(paths)
-    carry, (y0, *_) = row(zero, (one, one, one, zero, zero, zero, none, none, none), mass, first)
 
-    def forward(carry: Any, inputs: Any) -> Any:
-        k, state = carry
-        state, out = row(k, state, *inputs)
-        return (k + 1.0, state), out
+    def back(carry: Any, weight: Array, values: list[Array]) -> Any:
+        """Cost to go 1/2 xᵀ P x + qᵀ x of a point from that of the next, and K, k of the control -(K x + k) between."""
+        (a, b, c, d, e, f), q = carry
+        weight = weight + _TINY
+        gain = [c / (stiffness + f), (c + e) / (stiffness + f), (e + f) / (stiffness + f)]
+        P = (
+            a - c * gain[0] + weight,
+            a + b - c * gain[1],
+            b + c - c * gain[2],
+            a + 2.0 * b + d - (c + e) * gain[1],
+            b + c + d + e - (c + e) * gain[2],
+            d + 2.0 * e + f - (e + f) * gain[2],
+        )
+        shift = [v[2] / (stiffness + f) for v in q]
+        q = [
+            [v[0] - c * k - weight * x, v[0] + v[1] - (c + e) * k, v[1] + v[2] - (e + f) * k]
+            for v, k, x in zip(q, shift, values, strict=True)
+        ]
+        return (P, q), (gain, shift)
 
-    _, scaled = jax.lax.scan(forward, (one, carry), (masses, paths))
+    end = (zero,) * 6, [[zero] * 3 for _ in paths]
+    carry, gains = jax.lax.scan(lambda c, given: back(c, *given), end, (masses, paths), reverse=True)
+    (P, q), begin = back(carry, mass, first)
+    # Differences of which the samples say nothing are none; without this they are what rounding makes of them.
+    grown = 1.0 + 0.25 * float(jnp.finfo(zero.dtype).eps) ** 0.5
+    held = [*P[:3], P[3] * grown + _TINY, P[4], P[5] * grown + _TINY]
+    low, inverse, _ = la.factor(la.from_triangle(held, 3), _TINY)
+    states = [[-v for v in la.solve(low, inverse, b)] for b in q]
 
-    def backward(carry: Any, inputs: Any) -> Any:
-        x1, x2, x3, l11, l12, l22, l13, l23, l33 = carry  # points k + 1 .. k + 3; l of rows k + 1, k + 2, k + 3
-        y, l1, l2, l3 = inputs
-        x = [v - l11 * a - l22 * b - l33 * c for v, a, b, c in zip(y, x1, x2, x3, strict=True)]
-        return (x, x1, x2, l1, l2, l12, l3, l13, l23), x
+    def ahead(state: list[Array], gain: list[Array], shift: Array) -> list[Array]:
+        point, slope, bend = state
+        return [point + slope, slope + bend, bend - la.dot(gain, state) - shift]
 
-    carry, found = jax.lax.scan(backward, (none, none, none, *[zero] * 6), scaled, reverse=True)
-    return backward(carry, (y0, zero, zero, zero))[1], found
+    def step(states: Any, given: Any) -> Any:
+        gain, shift = given
+        return [ahead(s, gain, k) for s, k in zip(states, shift, strict=True)], [s[0] for s in states]
+
+    after = [ahead(s, begin[0], k) for s, k in zip(states, begin[1], strict=True)]
+    return [s[0] for s in states], jax.lax.scan(step, after, gains)[1]
 
 
 def headings(given: Array, velocity: list[Array], velocities: list[Array], whole: list[Array]) -> tuple[Array, Array]:
@@ -135,23 +143,20 @@ def stated(first: Array, path: Array, values: Array, weight: Array, *, angle: bo
     return jax.lax.scan(step, (jnp.zeros_like(first), first), (path, values, weight))[1]
 
 
-def lift(
-    target: list[Array], weight: list[Array], initial: list[Array], steps: Array, dt: float
-) -> tuple[list[Array], list[Array]]:
+def lift(target: list[Array], weight: list[Array], initial: list[Array], dt: float) -> tuple[list[Array], list[Array]]:
     """First state and states x_1..x_T of the kinematic bicycle near targets; not dynamically consistent.
 
     Args:
         target: x, y, yaw, speed, finite.
         weight: of them, 0 where nothing is stated.
         initial: the first state, NaN where free; what is known is believed.
-        steps: T as a number.
         dt: step [s].
     """
     known = [jnp.isfinite(v) for v in initial]
     placed = known[0] & known[1]
     first = [jnp.where(placed, v, 0.0) for v in initial[:2]]
     mass = jnp.where(weight[0] > 0.0, 1.0, 0.0)
-    (x0, y0), (x, y) = smooth(first, jnp.where(placed, _ANCHOR, 0.0), target[:2], mass, steps, dt)
+    (x0, y0), (x, y) = smooth(first, jnp.where(placed, _ANCHOR, 0.0), target[:2], mass, dt)
     (vx0, vx), (vy0, vy) = rate(x0, x, dt), rate(y0, y, dt)
 
     def last(carry: Array, value: Array) -> Any:
