@@ -12,7 +12,8 @@ program is written anew, with the same operations, so that it cannot:
 - the whole is one "small call": a single function of machine code instead of a task per fusion.
 
 The two attributes that ask for this are hints: where XLA does not know them, the program is the same but slower.
-Other devices fuse differently and get the merged program without levels.
+Other devices fuse differently and get the merged program without levels; on graphics processors a scan that is
+elementwise over the rows is a kernel of its own (`_xla_kernel`).
 """
 
 from __future__ import annotations
@@ -21,27 +22,67 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from feasible.solvers._traced import Step, Traced, scanned, value
+from feasible.solvers._xla_kernel import ROWS, RowKernel
 from feasible.solvers._xla_math import FUNCTIONS
 
+# Rows of a chunk on a processor. LLVM unrolls shorter loops before it looks for vectors: a row of a chunk of 48 takes
+# two and a half times as long, of one of 192 a quarter longer; 80 to 112 are alike.
+WIDTH = 96
 _LEAST = 3  # operations: what repeats fewer is repeated
 _COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6}
 _MOVING = ("scan", "while", "cond", "concatenate", "slice", "dynamic_slice", "squeeze", "reshape", "transpose")
 
 
 def prepared(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same function of a pytree of arrays, to be compiled by `jax.jit`."""
+    """The same function of a pytree of arrays with the rows last, and numbers, to be compiled by `jax.jit`.
+
+    Rows must not depend on each other: on a processor more than fit its cache go through it in chunks.
+    """
+
+    def run(arguments: Any) -> Any:
+        rows = next((a.shape[-1] for a in jax.tree.leaves(arguments) if a.ndim), 0)
+        if not isinstance(rows, int):  # of an export for any number
+            return _written(function)(arguments)
+        width = WIDTH if on_processor() else rows
+        block = width if rows > width else ROWS if on_graphics() else 1
+        whole = jax.tree.map(lambda a: _repeated(a, -rows % block), arguments)
+        if rows <= width:
+            found = _written(function)(whole)
+        else:
+            leaves, tree = jax.tree.flatten(whole)
+            parts = [jnp.moveaxis(a.reshape(*a.shape[:-1], -1, width), -2, 0) for a in leaves if a.ndim]
+
+            def part(some: list[Any]) -> Any:
+                given = iter(some)
+                return _written(function)(jax.tree.unflatten(tree, [next(given) if a.ndim else a for a in leaves]))
+
+            found = jax.lax.map(part, parts)
+            found = jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], -1), found)
+        return jax.tree.map(lambda a: a[..., :rows], found)
+
+    return run
+
+
+def _repeated(a: Any, more: int) -> Any:
+    """With the last row so many times more; a number as it is."""
+    return jnp.concatenate([a, jnp.repeat(a[..., -1:], more, axis=-1)], axis=-1) if a.ndim and more else a
+
+
+def _written(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function written anew."""
 
     def run(arguments: Any) -> Any:
         leaves = jax.tree.leaves(arguments)
         blank = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
         closed, shape = jax.make_jaxpr(function, return_shape=True)(blank)
-        whole = _apart(_Levels(closed), leaves, small=True) if on_processor() else _Levels(closed)(*leaves)
-        return jax.tree.unflatten(jax.tree.structure(shape), whole)
+        found = _apart(_Levels(closed), leaves, small=True) if on_processor() else _Levels(closed)(*leaves)
+        return jax.tree.unflatten(jax.tree.structure(shape), found)
 
     return run
 
@@ -51,16 +92,24 @@ def on_processor() -> bool:
     return jax.default_backend() == "cpu"
 
 
+def on_graphics() -> bool:
+    """Whether JAX runs on a graphics processor, CUDA's or ROCm's."""
+    return jax.default_backend() == "gpu"
+
+
 def _apart(function: Callable[..., list[Any]], arguments: Sequence[Any], *, small: bool = False) -> list[Any]:
     """`function(*arguments)` as a function of its own, which XLA does not inline."""
 
     def inner(*given: Any) -> list[Any]:
         # Operations inside would inherit the attributes: JAX keeps them while it lowers what is called.
         with set_xla_metadata(inlineable="true", xla_cpu_small_call="false"):
-            return function(*given)
+            # A number that nobody needs, for the function to have two results: XLA would share the work of a single
+            # large one among threads, which cannot be inside one function of machine code, and fail to link.
+            return [*function(*given), jnp.zeros(())]
 
     with set_xla_metadata(inlineable="false", xla_cpu_small_call="true" if small else "false"):
-        return jax.jit(inner)(*arguments)
+        found = jax.jit(inner)(*arguments)
+    return list(jax.lax.optimization_barrier(found)[:-1] if len(found) == 2 else found[:-1])
 
 
 class _Levels:
@@ -81,7 +130,8 @@ class _Levels:
         for step in self._traced.steps:
             if step.out[0] in self._level:
                 self._steps.setdefault(self._level[step.out[0]], []).append(step)
-        self.scratch = [s for step in self._traced.steps if step.name == "scan" for s in _Scan(step).outputs]
+        self._scans = {step.out[0]: _Scan(step) for step in self._traced.steps if step.name == "scan"}
+        self.scratch = [s for scan in self._scans.values() if not scan.kernel for s in scan.outputs]
 
     def _choose(self) -> None:
         uses: dict[int, int] = {}
@@ -115,9 +165,10 @@ class _Levels:
             for step in filter(_moves, steps):
                 values = [value(v, env) for v in step.values]
                 if step.name == "scan":
-                    scan = _Scan(step)
-                    found = scan(values, [next(given) for _ in scan.outputs] if scratch is not None else None)
-                    written += found[scan.carried :]
+                    scan = self._scans[step.out[0]]
+                    inside = scratch is not None and not scan.kernel
+                    found = scan(values, [next(given) for _ in scan.outputs] if inside else None)
+                    written += found[scan.carried :] if inside else []
                 else:
                     found = _while(step, values) if step.name == "while" else step.bind(values)
                 env.update(zip(step.out, found, strict=True))
@@ -169,12 +220,16 @@ class _Scan:
         self.outputs = [
             jax.ShapeDtypeStruct((self._length, *a.shape), a.dtype) for a in self._body.out_avals[self.carried :]
         ]
+        kernel = RowKernel(self._body, self._consts) if on_graphics() else None
+        self.kernel = kernel if kernel and kernel.fits else None
 
     def __call__(self, values: list[Any], scratch: list[Any] | None) -> list[Any]:
+        if self.kernel:
+            return self.kernel.scan(self._length, self._reverse, self.carried, values)
         body, first = _Levels(self._body), self._consts + self.carried
         consts, carry, inputs = values[: self._consts], values[self._consts : first], values[first:]
         if scratch is None:
-            scratch = [jax.numpy.zeros(s.shape, s.dtype) for s in self.outputs]
+            scratch = [jnp.zeros(s.shape, s.dtype) for s in self.outputs]
 
         def step(i: Any, state: Any) -> Any:
             carry, outputs = state
@@ -195,7 +250,7 @@ def _while(step: Step, values: list[Any]) -> list[Any]:
     tests, steps = p["cond_nconsts"], p["body_nconsts"]
     test, body = jaxpr_as_fun(p["cond_jaxpr"]), _Levels(p["body_jaxpr"])
     of_test, of_body, carry = values[:tests], values[tests : tests + steps], values[tests + steps :]
-    scratch = [jax.numpy.zeros(s.shape, s.dtype) for s in body.scratch]
+    scratch = [jnp.zeros(s.shape, s.dtype) for s in body.scratch]
 
     def turn(state: Any) -> Any:
         found = body(*of_body, *state[0], scratch=state[1])
