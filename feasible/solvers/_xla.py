@@ -99,17 +99,21 @@ def on_graphics() -> bool:
 
 def _apart(function: Callable[..., list[Any]], arguments: Sequence[Any], *, small: bool = False) -> list[Any]:
     """`function(*arguments)` as a function of its own, which XLA does not inline."""
+    shared = False
 
     def inner(*given: Any) -> list[Any]:
+        nonlocal shared
         # Operations inside would inherit the attributes: JAX keeps them while it lowers what is called.
         with set_xla_metadata(inlineable="true", xla_cpu_small_call="false"):
-            # A number that nobody needs, for the function to have two results: XLA would share the work of a single
-            # large one among threads, which cannot be inside one function of machine code, and fail to link.
-            return [*function(*given), jnp.zeros(())]
+            found = function(*given)
+        # XLA shares the work of a single large result among threads, which cannot be inside one function of machine
+        # code, and fails to link. So there is a second result, which the barrier keeps from being dropped.
+        shared = len(found) == 1 and found[0].ndim > 1
+        return [*found, jnp.zeros(())] if shared else found
 
     with set_xla_metadata(inlineable="false", xla_cpu_small_call="true" if small else "false"):
         found = jax.jit(inner)(*arguments)
-    return list(jax.lax.optimization_barrier(found)[:-1] if len(found) == 2 else found[:-1])
+    return [jax.lax.optimization_barrier(found)[0]] if shared else found
 
 
 class _Levels:
