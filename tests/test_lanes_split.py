@@ -109,6 +109,18 @@ def test_a_single_row_is_what_it_is_among_others(rng, body, reverse, dtype):
             one = jax.tree.leaves(alone((a, b, s)))
 
 
+def test_no_loop_waits_for_what_lies_in_fresh_memory(monkeypatch):
+    """Steps beyond the end of a horizon compute from whatever is there; an infinity would keep a loop for ever."""
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, 255, dtype))
+    for width in (1, 4):
+        program = Program(lambda x: inner_loop(*x, False), (ARRAY, ARRAY, NUMBER), np.float64, width)
+        source, sink = program.room(5)
+        for held in (program._workspace(100), source, sink):
+            memory, last = held.base, held.ctypes.data + held.nbytes
+            assert (held == 0.0).all()
+            assert (memory[last - memory.ctypes.data :] == 0).all()
+
+
 def test_only_what_waits_for_itself_goes_from_step_to_step():
     closed = jax.make_jaxpr(lambda a, b, s: recursion(a, b, s, False))(ARRAY, ARRAY, 0.0)
     (scan,) = (e for e in closed.jaxpr.eqns if e.primitive.name == "scan")

@@ -54,6 +54,8 @@ class Program:
         self.inputs = [_is_horizon(a) for a in jax.tree.leaves(blank)]
         self.outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
         self._tree = jax.tree.structure(shape)
+        self._order = sorted(range(len(self.inputs)), key=self.inputs.__getitem__)  # scalars first
+        self._known: dict[int, list[int | slice]] = {}  # by horizon
         self._in_place = in_place is not None
         writer = Writer(self.width, self.dtype.itemsize == 8)
         self._arena, self._spare = writer.function(closed, self.inputs, self.outputs, in_place)
@@ -65,14 +67,12 @@ class Program:
 
     def __call__(self, arguments: Any) -> Any:
         """Of a pytree of arrays `(N,)` and `(N, T)`; results likewise. Groups of rows go to all cores."""
-        leaves = [np.asarray(a) for a in jax.tree.leaves(arguments)]
+        leaves = jax.tree.leaves(arguments)
         steps = next(a.shape[1] for a, long in zip(leaves, self.inputs, strict=True) if long)
         count = len(leaves[0])
         if count <= self.width:
-            order = sorted(range(len(leaves)), key=self.inputs.__getitem__)  # scalars first
-            found = self.flat(np.concatenate([leaves[i].reshape(count, -1) for i in order], axis=1), steps)
-            places = zip(self.places(self.outputs, steps), self.outputs, strict=True)
-            return jax.tree.unflatten(self._tree, [found[:, p] if long else found[:, p.start] for p, long in places])
+            found = self.flat(np.concatenate([leaves[i].reshape(count, -1) for i in self._order], axis=1), steps)
+            return jax.tree.unflatten(self._tree, [found[:, place] for place in self._columns(steps)])
         groups = -(-count // self.width)
         packed = _aligned(groups, self._size(self.inputs, steps), self.width, self.dtype)
         for place, leaf in zip(self.places(self.inputs, steps), leaves, strict=True):
@@ -123,6 +123,7 @@ class Program:
         held: np.ndarray | None = getattr(self._local, "arena", None)
         if held is None or held.shape[1] < vectors:
             held = self._local.arena = _aligned(1, vectors, self.width, self.dtype)
+            held[:] = 0.0
         return held
 
     def room(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,6 +132,7 @@ class Program:
         if held is None or held[0] != steps:
             sizes = self._size(self.inputs, steps), 0 if self._in_place else self._size(self.outputs, steps)
             source, sink = (_aligned(1, size, self.width, self.dtype)[0] for size in sizes)
+            source[:], sink[:] = 0.0, 0.0
             held = self._local.room = steps, source, sink
         held[1][:] = 0.0
         return held[1:]
@@ -139,6 +141,13 @@ class Program:
         """One group, from `source` to `sink`."""
         arena = self._workspace(self._arena * (steps + self._spare))
         self._run(steps, source.ctypes.data, sink.ctypes.data, arena.ctypes.data)
+
+    def _columns(self, steps: int) -> list[int | slice]:
+        """Of a flat result, where each leaf lies."""
+        if steps not in self._known:
+            places = zip(self.places(self.outputs, steps), self.outputs, strict=True)
+            self._known[steps] = [place if long else place.start for place, long in places]
+        return self._known[steps]
 
     @staticmethod
     def _size(kinds: Sequence[bool], steps: int) -> int:
@@ -165,8 +174,11 @@ def _is_horizon(a: Any) -> bool:
 def _aligned(groups: int, vectors: int, width: int, dtype: np.dtype[Any]) -> np.ndarray:
     """`(groups, vectors, width)`, uninitialised, at an address that vector loads need."""
     size = groups * vectors * width * dtype.itemsize
-    raw = np.empty(size + 128, dtype=np.uint8)  # a register of steps of a single row may reach 64 bytes beyond the end
+    raw = np.empty(size + 128, dtype=np.uint8)
     start = -raw.ctypes.data % 64
+    # A register of steps of a single row may reach 64 bytes beyond the end. What it finds there counts for nothing, but
+    # a loop in a step must not wait for an infinity that happens to lie there.
+    raw[start + size :] = 0
     return raw[start : start + size].view(dtype).reshape(groups, vectors, width)
 
 

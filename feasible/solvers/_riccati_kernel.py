@@ -111,6 +111,9 @@ class Kernel:
         self.metric = [t * t for t in stage.typical]
         self.sides = {f: stage.sides(signals.rows) for f, signals in stage.signals.items()}
         self.entry_sides = stage.sides(stage.entry.rows)
+        groups = [(self.stage.signals[f], sides) for f, sides in self.sides.items()]
+        self._of_steps = [(signals.rows[i], sign) for signals, sides in groups for i, sign, _ in sides]
+        self._of_entry = [(stage.entry.rows[i], sign) for i, sign, _ in self.entry_sides]
 
     def soft(self, *, entry: bool = False) -> list[bool]:
         """Which one-sided rows are elastic, in their order in a `Barrier`."""
@@ -120,9 +123,7 @@ class Kernel:
 
     def one_sided(self) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """Row of the problem and sign of each one-sided row, of the steps and of the entry, as in a `Barrier`."""
-        groups = [(self.stage.signals[f], sides) for f, sides in self.sides.items()]
-        steps = [(signals.rows[i], sign) for signals, sides in groups for i, sign, _ in sides]
-        return steps, [(self.stage.entry.rows[i], sign) for i, sign, _ in self.entry_sides]
+        return self._of_steps, self._of_entry
 
     def parts(self, barrier: Barrier) -> Iterator[tuple[float, Signals, list[Side], Barrier]]:
         """The rows of a step and their barrier, by fraction."""

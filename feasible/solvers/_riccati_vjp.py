@@ -84,16 +84,18 @@ def pull_back(
     """
     backend = backend or Riccati()
     first = _SINGLE if np.dtype(backend.dtype) == np.float32 else POLISH[0]
-    backend = dataclasses.replace(backend, dtype=np.float64)  # prices over slacks need the digits
+    if np.dtype(backend.dtype) != np.float64:
+        backend = dataclasses.replace(backend, dtype=np.float64)  # prices over slacks need the digits
     kernel, engine = backend.compiled(problem, False, WHOLE if vehicle else ADJOINT)
     result, pending = None, np.arange(len(states))
     for options in (first, *POLISH[1:]):
-        part = problem.select(pending)
-        it, data = pack(kernel, part, states[pending], controls[pending])
-        inner, entry = _barriers(kernel, multipliers[pending])
+        some: Any = slice(None) if result is None else pending  # a slice copies nothing
+        part = problem if result is None else problem.select(pending)
+        it, data = pack(kernel, part, states[some], controls[some])
+        inner, entry = _barriers(kernel, multipliers[some])
         typical, S = np.asarray(kernel.stage.typical), kernel.stage.S
-        x = (by_states[pending] * typical[:S]).transpose(2, 0, 1)
-        u = (by_controls[pending] * typical[S:]).transpose(2, 0, 1)
+        x = (by_states[some] * typical[:S]).transpose(2, 0, 1)
+        u = (by_controls[some] * typical[S:]).transpose(2, 0, 1)
         against = Cotangent([a[:, 0] for a in x], [a[:, 1:] for a in x], list(u))
         options = options._replace(mu_start=max(options.mu_start, smoothing), mu_end=smoothing)
         arguments = it._replace(inner=inner, entry=entry), data, numbers(options, len(pending)), against
@@ -134,10 +136,7 @@ def _example(kernel: Kernel, number: Any, horizon: Any) -> Any:
     it, data, options = example(kernel, number, horizon)
     S, C = kernel.stage.S, kernel.stage.C
     inner, entry = (sum(map(len, kernel.sides.values())), len(kernel.entry_sides))
-    it = it._replace(
-        inner=Barrier(*[[horizon] * inner] * 2, *[[None] * inner] * 2),
-        entry=Barrier(*[[number] * entry] * 2, *[[None] * entry] * 2),
-    )
+    it = it._replace(inner=Barrier([], [horizon] * inner, [], []), entry=Barrier([], [number] * entry, [], []))
     return it, data, options, Cotangent([number] * S, [horizon] * S, [horizon] * C)
 
 
@@ -160,14 +159,12 @@ ADJOINT, WHOLE = (
 
 
 def _barriers(kernel: Kernel, multipliers: np.ndarray) -> tuple[Barrier, Barrier]:
-    """Prices of the one-sided rows, `(N, T)` and `(N,)`, from multipliers `(N, T, R)`; slacks are placeholders."""
+    """Prices of the one-sided rows, `(N, T)` and `(N,)`, from multipliers `(N, T, R)`, without slacks."""
     of_steps, of_entry = kernel.one_sided()
     above, below = np.maximum(multipliers, 0.0), np.maximum(-multipliers, 0.0)
     inner = [(above if sign > 0 else below)[..., r] for r, sign in of_steps]
     entry = [(above if sign > 0 else below)[:, 0, r] for r, sign in of_entry]
-    return Barrier(inner, inner, [None] * len(inner), [None] * len(inner)), Barrier(
-        entry, entry, [None] * len(entry), [None] * len(entry)
-    )
+    return Barrier([], inner, [], []), Barrier([], entry, [], [])
 
 
 def _parameters(kernel: Kernel, problem: Problem, state: State, found: Adjoint, vehicle: bool) -> Pulled:
@@ -175,7 +172,6 @@ def _parameters(kernel: Kernel, problem: Problem, state: State, found: Adjoint, 
     typical, S = np.asarray(stage.typical), stage.S
     states, controls = unpack(kernel, state)
     x, u, first = (np.stack(values, axis=-1) for values in (found.x, found.u, found.first))
-    of_steps, of_entry = kernel.one_sided()
     by_row = np.stack([*found.sums, *found.entry])
     # A row at a degenerate solution has an infinite derivative somewhere; it has none rather than a wrong one.
     more = jax.tree.leaves((found.x0, found.costate, found.lam, found.inner)) if vehicle else []
@@ -187,24 +183,30 @@ def _parameters(kernel: Kernel, problem: Problem, state: State, found: Adjoint, 
     a_x[~solved], a_u[~solved] = 0.0, 0.0
     residual = problem.residual(states)
     fixed = first / typical[:S]
-    bounds: dict[str, dict[str, np.ndarray]] = {"upper": {}, "lower": {}}
+    with np.errstate(invalid="ignore"):
+        by_bound = np.where(solved, _of_bounds(kernel) @ by_row, 0.0)
     names = [limit.name for limit in problem.limits]
-    for name in bounds:
-        bounds[name] = {limit: np.zeros(len(states)) for limit in names}
-    units = np.array([sign / stage.scale[r] for r, sign in (*of_steps, *of_entry)])
-    pulled = np.where(solved, by_row * units[:, None], 0.0)
-    for (r, sign), value in zip([*of_steps, *of_entry], pulled, strict=True):
-        bounds["upper" if sign > 0 else "lower"][names[problem.rows[r].limit]] += value
     return Pulled(
         target=problem.weight * a_x[..., :4],
         weight=-a_x[..., :4] * residual,
         initial_state=np.where(np.isnan(problem.initial_state) | ~solved[:, None], 0.0, fixed),
         effort=-(a_u * controls).sum(1),
-        lower=bounds["lower"],
-        upper=bounds["upper"],
+        lower=dict(zip(names, by_bound[: len(names)], strict=True)),
+        upper=dict(zip(names, by_bound[len(names) :], strict=True)),
         vehicle=_vehicle(kernel, problem, state, found, states, controls, a_x, a_u, solved) if vehicle else {},
         solved=solved,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _of_bounds(kernel: Kernel) -> np.ndarray:
+    """What the bound of each one-sided row counts for those of the limits, first all lower ones and then all upper."""
+    stage, limits = kernel.stage, len(kernel.stage.problem.limits)
+    of_steps, of_entry = kernel.one_sided()
+    matrix = np.zeros((2 * limits, len(of_steps) + len(of_entry)))
+    for column, (r, sign) in enumerate((*of_steps, *of_entry)):
+        matrix[stage.problem.rows[r].limit + limits * (sign > 0), column] = sign / stage.scale[r]
+    return matrix
 
 
 def _vehicle(
