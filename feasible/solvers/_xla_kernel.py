@@ -14,8 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from feasible._arrays import Array
@@ -59,9 +57,16 @@ class RowKernel:
             carried: how many values are.
             values: what the body closes over and what it carries, `(B,)`, and the inputs of the steps, `(T, B)`.
         """
+        from jax.experimental import pallas as pl  # here, for not every build of JAX has both
+        from jax.experimental.pallas import triton
+
         first = self._consts + carried
         values = [jnp.broadcast_to(v, (self._rows,)) for v in values[: self._consts]] + list(values[self._consts :])
         shapes = [(self._rows,)] * carried + [(length, self._rows)] * (len(self._out) - carried)
+
+        def block(shape: tuple[int, ...]) -> pl.BlockSpec:
+            last = (lambda i: (i,)) if len(shape) == 1 else (lambda i: (0, i))
+            return pl.BlockSpec((*shape[:-1], ROWS), last)
 
         def kernel(*refs: Any) -> None:
             given, found = refs[: len(values)], refs[len(values) :]
@@ -83,8 +88,8 @@ class RowKernel:
             kernel,
             [jax.ShapeDtypeStruct(s, dtype) for s, dtype in zip(shapes, self._out, strict=True)],
             grid=(self._rows // ROWS,),
-            in_specs=[_block(v.shape) for v in values],
-            out_specs=[_block(s) for s in shapes],
+            in_specs=[block(v.shape) for v in values],
+            out_specs=[block(s) for s in shapes],
             interpret=jax.default_backend() == "cpu",  # in tests
             compiler_params=triton.CompilerParams(num_warps=1),
         )
@@ -144,9 +149,3 @@ def _bind(step: Step, values: list[Any]) -> list[Any]:
         up = jnp.floor(values[0] + 0.5)
         return [jnp.where(up - values[0] == 0.5, 2.0 * jnp.floor(0.5 * up), up)]
     return step.bind(values)
-
-
-def _block(shape: tuple[int, ...]) -> pl.BlockSpec:
-    if len(shape) == 1:
-        return pl.BlockSpec((ROWS,), lambda i: (i,))
-    return pl.BlockSpec((shape[0], ROWS), lambda i: (0, i))
