@@ -38,7 +38,7 @@ def smooth(
 
 def _weighted(xp: Namespace, matrix: Array, a: Array) -> Array:
     """`(T, ...)`: sums over the samples with the weights of each row."""
-    # JAX keeps ten bits of a float32 in products of matrices on a graphics processor: decimetres of a position.
+    # JAX keeps ten bits of a float32 in products of matrices on a graphics processor: 3 cm of a position 100 m away.
     with jax.default_matmul_precision("highest"):
         return xp.tensordot(matrix, a, axes=1)
 

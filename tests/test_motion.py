@@ -18,7 +18,7 @@ def drive(rng, **options):
 
 
 def test_products_keep_all_digits_on_every_device():
-    """JAX's default on graphics processors is ten bits, which would be decimetres of a position."""
+    """JAX's default on graphics processors is ten bits, 3 cm of a position 100 m away."""
 
     def smoothed(values):
         motion = Motion.from_trajectory(Trajectory.from_array(values, dt=0.1), differencing="savgol")

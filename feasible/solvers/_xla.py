@@ -88,7 +88,7 @@ def _written(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def on_processor() -> bool:
-    """Whether JAX runs on a processor, for which alone programs are prepared."""
+    """Whether JAX runs on a processor, for which alone programs are written in levels."""
     return jax.default_backend() == "cpu"
 
 
