@@ -4,7 +4,9 @@ A trial point is taken if it lowers the infeasibility or the barrier objective (
 Leyffer, 2002; switching and Armijo rules as in IPOPT, Wächter and Biegler, 2006), and if the linearised problem was
 convex. Otherwise the row stays where it is and the next iteration works with more regularisation, and a shorter
 step if convexity was not the reason. A step that the slacks cut short asks for more regularisation too: near
-standstill the objective is a valley of which only a small part is well described by its second order.
+standstill the objective is a valley of which only a small part is well described by its second order. At the end of
+such a valley, where nothing is left to gain, it is the rows that a long step through it breaks; there regularisation
+stays, for it costs a step towards feasibility nothing.
 
 Rows are independent. A row that is done does not change any more, and the loop ends when all are.
 """
@@ -31,8 +33,8 @@ class Options(NamedTuple):
         mu_start: first barrier parameter [m²], at most. share: of the objective at the start, that it is too, and more
             where the first state is given: the barrier should not outweigh what it is added to. mu_end: last; the
             objective is then within mu_end times the number of one-sided rows.
-        quick: μ as a share of the mean complementarity after a full step. slow: after a very short one; between
-            them it goes with the square of the length.
+        quick: μ as a share of the mean complementarity after a full step. slow: after a very short one; in between
+            by the length.
         margin: share of the way to the boundary that a step may go.
         room: smallest first slack, in units of the limits.
         defect: largest defect of a converged row in typical units. gap: largest violation in units of the limits.
@@ -42,10 +44,10 @@ class Options(NamedTuple):
 
     iterations: int = 200
     mu_start: float = 1.0
-    share: float = 0.002
+    share: float = 0.001
     mu_end: float = 1e-10
     quick: float = 0.3
-    slow: float = 1.0
+    slow: float = 1.1
     margin: float = 0.99
     room: float = 0.3
     defect: float = 5e-6
@@ -83,6 +85,7 @@ _HOPELESS = 1e8  # above, the row is given up
 _FAINT = 1e-4  # smallest first barrier parameter [m²]
 _GIVEN = 20.0  # times larger where the first state is given: samples need not fit it, and the way to them needs room
 _SMALL = 1e-4  # Σ |infeasibility| below which the barrier objective must fall
+_WORTH = 1e-6  # fall of the barrier objective that makes up for infeasibility that stays, per unit of it
 
 
 def begin(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
@@ -184,19 +187,23 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     trial_totals, trial = move(
         kernel, it, step, length, jnp.minimum(1.0, options.margin / jnp.maximum(dual, 1e-9)), data
     )
-    accepted = convex & _acceptable(totals, trial_totals, mu, fall, length)
+    # A start knows nothing of the limits, and the way to them leads over larger defects: the first step is free.
+    free = (state.count == 0.0) & jnp.isfinite(trial_totals.objective + trial_totals.infeasibility)
+    accepted = convex & (free | _acceptable(totals, trial_totals, mu, fall, length))
 
     take = accepted & ~done
     arrived = take & (delta == 0.0) & (length > 0.98) & (gain <= options.last) & kept(trial_totals)
     solved, stopped = solved | arrived, done | arrived
     it = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial, it)
+    stuck = trial_totals.infeasibility > 0.5 * totals.infeasibility
     totals = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial_totals, totals)
     mean = totals.products / count
-    shrink = options.slow + (options.quick - options.slow) * length * length
+    shrink = options.slow + (options.quick - options.slow) * length
     next_mu = jnp.where(take, jnp.maximum(shrink * mean, options.mu_end), mu)
 
-    eased = jnp.where(reach > 0.5, delta / 4.0, delta)
-    eased = jnp.where(reach < 0.1, 4.0 * jnp.maximum(delta, _LEAST), eased)
+    eased = jnp.where((reach > 0.2) & (gain > 10.0 * options.fall), delta / 4.0, delta)
+    eased = jnp.where(reach < 0.03, 4.0 * jnp.maximum(delta, _LEAST), eased)
+    eased = jnp.where(stuck & (gain <= options.fall), jnp.maximum(eased, _FIRST), eased)
     eased = jnp.where(eased >= _LEAST, eased, 0.0)
     raised = jnp.maximum(jnp.where(convex, _FIRST, _CONVEXIFY), 8.0 * delta)
     cap = jnp.where(accepted, jnp.minimum(1.0, 2.0 * state.cap), jnp.where(convex, 0.5 * state.cap, state.cap))
@@ -219,7 +226,7 @@ def _acceptable(old: Totals, new: Totals, mu: Array, fall: Array, length: Array)
     rounding = 10.0 * jnp.finfo(before.dtype).eps * jnp.abs(before)
     armijo = after <= before + 1e-4 * length * jnp.minimum(fall, 0.0) + rounding
     better = (new.infeasibility <= (1.0 - 1e-3 * length) * old.infeasibility) | (
-        after <= before - 1e-4 * old.infeasibility
+        after <= before - _WORTH * old.infeasibility
     )
     small = old.infeasibility <= _SMALL
     optimising = armijo & (new.infeasibility <= 100.0 * _SMALL)
