@@ -50,7 +50,7 @@ WIDTHS = (1e-4, 1e-5, 1e-6)  # m
 SAME = 5e-3  # m
 DOUBLE, SINGLE = 1e-4, 1e-2  # relative errors
 FLOOR = 1e-2  # of a directional derivative, below which its error is not relative
-SHARP = Options(iterations=60, mu_start=1e-10, slope=1e-10, fall=1e-15, defect=1e-10, gap=1e-10)
+SHARP = Options(iterations=60, mu_start=1e-10, slope=0.0, fall=0.0, last=1e-14, defect=1e-10, gap=1e-10)
 ALONE = 20
 
 

@@ -6,8 +6,10 @@
 `feasible.project` is faster on a processor, where it runs code of its own outside of JAX, knows more ways out of a
 difficult row (scattered starts, finer points in a step), and gives words. This function is for a training step that
 is one program: the interior point, the repair and the check of `feasible.Projector` traced into it, and a
-`jax.custom_vjp` by the implicit derivative (see `solvers/_riccati_adjoint`). It runs in the dtype of its input. In
-float32 recentre coordinates that are kilometres from the origin first: a digit that is lost cannot be found again.
+`jax.custom_vjp` by the implicit derivative (see `solvers/_riccati_adjoint`). It runs in the dtype of its input, but for
+the derivative: prices over slacks of a limit that is met need more digits than float32 has, so that is float64's, and
+its result is cast. In float32 recentre coordinates that are kilometres from the origin first: a digit that is lost
+cannot be found again.
 
 Never run this file as a script: its folder would be on the path, and `import jax` would find it instead.
 """
@@ -35,6 +37,7 @@ from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers._riccati_stage import Stage
+from feasible.solvers._riccati_vjp import POLISH
 from feasible.solvers._xla import prepared
 from feasible.solvers.riccati import SINGLE
 
@@ -44,7 +47,7 @@ _SOLVE = {
     8: Options(iterations=120, quick=0.2),
     4: SINGLE._replace(iterations=80, quick=0.2),
 }  # by the bytes of a number
-_POLISH = {8: Options(iterations=40, slope=1e-9, fall=1e-12, last=0.0), 4: SINGLE._replace(iterations=20, last=0.0)}
+_POLISH = POLISH[1]._replace(fall=1e-12)  # the one attempt that there is
 
 
 class Projected(NamedTuple):
@@ -145,6 +148,7 @@ def _layer(setup: _Setup) -> Any:
     dtype = np.dtype(f"f{setup.size}")
     with jax.ensure_compile_time_eval():  # the structure of a step is found by evaluating constants
         hard = Kernel(Stage(setup.problem, dtype), None)
+        wide = hard if setup.size == 8 else Kernel(Stage(setup.problem, np.float64), None)
 
     def solved(values: Any, start: Any) -> tuple[Any, Reply]:
         request = _request(hard, setup, values, start)
@@ -160,7 +164,11 @@ def _layer(setup: _Setup) -> Any:
 
     def backward(kept: Any, by: tuple[Any, ...]) -> tuple[Any, Any]:
         values, request, reply = kept
-        found = prepared(lambda given: _pulled(hard, *given))((request, reply, _cotangent(hard, by[0], by[1])))
+        with jax.enable_x64(True):
+            given = request, reply, _cotangent(wide, by[0], by[1])
+            given = jax.tree.map(lambda a: jax.lax.convert_element_type(a, np.float64), given)
+            found = prepared(lambda given: _pulled(wide, *given))(given)
+            found = jax.tree.map(lambda a: jax.lax.convert_element_type(a, dtype), found)
         by_values, by_start = (jnp.moveaxis(jnp.stack(a), (0, -1), (-1, 0)) for a in found)
         return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start
 
@@ -247,10 +255,9 @@ def _pulled(kernel: Kernel, request: Request, reply: Reply, against: Cotangent) 
         *hard,
     )
     number = jnp.zeros_like(request.warm)
-    options = _POLISH[kernel.stage.dtype.itemsize]
-    options = _numbers(options._replace(mu_start=options.mu_end), number)
+    options = _numbers(_POLISH._replace(mu_start=_POLISH.mu_end), number)
     state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options))
-    found: Adjoint = adjoint(kernel, state.it, data, number + options.mu_end, against, whole=False)
+    found: Adjoint = adjoint(kernel, state.it, data, options.mu_end, against, whole=False)
     sound = (state.solved > 0) & (reply.iterations > 0)
     for leaf in jax.tree.leaves(found):
         sound = sound & (jnp.isfinite(leaf) if leaf.ndim == number.ndim else jnp.all(jnp.isfinite(leaf), axis=0))

@@ -55,6 +55,20 @@ def test_its_gradient_is_the_implicit_derivative(noisy, compiled):
     np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def test_float32_has_the_derivative_of_float64(noisy, compiled):
+    _, weight, _, gradient = compiled
+
+    def total(values):
+        return jnp.sum(weight.astype(np.float32) * feasible.jax.project(values, VEHICLE, LIMITS, dt=DT).samples)
+
+    with jax.enable_x64(False):
+        single = jax.jit(jax.grad(total))(jnp.asarray(noisy, jnp.float32))
+        assert single.dtype == jnp.float32
+    size = np.linalg.norm(gradient, axis=(1, 2))
+    assert size.min() > 0.1
+    assert (np.linalg.norm(np.asarray(single) - gradient, axis=(1, 2)) <= 1e-2 * size).all()
+
+
 def test_a_row_of_nan_changes_no_other_and_has_no_gradient(noisy, compiled):
     run, _, found, gradient = compiled
     broken = noisy.copy()

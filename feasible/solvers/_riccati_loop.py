@@ -201,9 +201,10 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     shrink = options.slow + (options.quick - options.slow) * length
     next_mu = jnp.where(take, jnp.maximum(shrink * mean, options.mu_end), mu)
 
-    eased = jnp.where((reach > 0.2) & (gain > 10.0 * options.fall), delta / 4.0, delta)
+    held = ~kept(trial_totals) & (gain <= 10.0 * options.fall)
+    eased = jnp.where((reach > 0.2) & ~held, delta / 4.0, delta)
     eased = jnp.where(reach < 0.03, 4.0 * jnp.maximum(delta, _LEAST), eased)
-    eased = jnp.where(stuck & (gain <= options.fall), jnp.maximum(eased, _FIRST), eased)
+    eased = jnp.where(held & stuck & (gain <= options.fall), jnp.maximum(eased, _FIRST), eased)
     eased = jnp.where(eased >= _LEAST, eased, 0.0)
     raised = jnp.maximum(jnp.where(convex, _FIRST, _CONVEXIFY), 8.0 * delta)
     cap = jnp.where(accepted, jnp.minimum(1.0, 2.0 * state.cap), jnp.where(convex, 0.5 * state.cap, state.cap))
