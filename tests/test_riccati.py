@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drives import random_drive
 
 import feasible
 from feasible import signals
@@ -102,6 +103,21 @@ def test_float32_far_away_stops_at_what_it_can_tell_apart():
     assert solution.converged.all()
     assert np.abs(p.defect(solution.states, solution.controls)).max() <= 5e-4
     assert p.excess(solution.states, solution.controls).max() <= 2e-4
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_curved_limits_take_few_iterations_in_the_first_attempt(dtype):
+    rng = np.random.default_rng(7)
+    drives = np.stack([random_drive(rng, steps=80)[2].to_array()[:, :2] for _ in range(64)])
+    drives -= drives[:, :1]
+    target, weight = np.zeros((64, 80, 4)), np.zeros((64, 80, 4))
+    target[..., :2], weight[..., :2] = drives + rng.normal(0, 0.1, drives.shape), 1.0
+    limits = feasible.presets.get("nuplan_comfort")
+    p = Problem(VEHICLE, limits, DT, target, weight, np.full((64, 6), np.nan), np.array(Weights().controls))
+    states = lift(p.target, p.weight, p.initial_state, p.dt)
+    found = Riccati(dtype=dtype).solve(p, states, np.zeros((64, 80, 2)), attempts=1)
+    assert found.converged.mean() >= 0.95
+    assert found.iterations.mean() <= 26  # refusing steps by too strict a rule took 36 to 44
 
 
 def test_multipliers_price_the_bounds_that_bind(solved):
