@@ -2,7 +2,7 @@
 
     python benchmarks/accelerator.py [--rows 1024,4096,32768] [--preset physical] [--steps 80] [--out results.json]
 
-Noisy synthetic drives (T = 80) in float32, already on the device; forward, and forward with backward; best of five
+Noisy synthetic drives in float32, already on the device; forward, and forward with backward; best of five
 calls after the first. The distance is that of the first rows' positions to the host's projection in float64.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
 
 import jax
 import jax.numpy as jnp

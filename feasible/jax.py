@@ -47,7 +47,7 @@ _SOLVE = {
     8: Options(iterations=120, quick=0.2),
     4: SINGLE._replace(iterations=80, quick=0.2),
 }  # by the bytes of a number
-_POLISH = POLISH[1]._replace(fall=1e-12)  # the one attempt that there is
+_POLISH = POLISH[1]._replace(mu_start=POLISH[1].mu_end, fall=1e-12)  # the one attempt that there is
 
 
 class Projected(NamedTuple):
@@ -255,7 +255,7 @@ def _pulled(kernel: Kernel, request: Request, reply: Reply, against: Cotangent) 
         *hard,
     )
     number = jnp.zeros_like(request.warm)
-    options = _numbers(_POLISH._replace(mu_start=_POLISH.mu_end), number)
+    options = _numbers(_POLISH, number)
     state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options))
     found: Adjoint = adjoint(kernel, state.it, data, options.mu_end, against, whole=False)
     sound = (state.solved > 0) & (reply.iterations > 0)

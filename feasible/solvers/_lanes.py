@@ -132,7 +132,7 @@ class Program:
         if held is None or held[0] != steps:
             sizes = self._size(self.inputs, steps), 0 if self._in_place else self._size(self.outputs, steps)
             source, sink = (_aligned(1, size, self.width, self.dtype)[0] for size in sizes)
-            source[:], sink[:] = 0.0, 0.0
+            sink[:] = 0.0
             held = self._local.room = steps, source, sink
         held[1][:] = 0.0
         return held[1:]

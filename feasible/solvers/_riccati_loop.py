@@ -201,6 +201,7 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     shrink = options.slow + (options.quick - options.slow) * length
     next_mu = jnp.where(take, jnp.maximum(shrink * mean, options.mu_end), mu)
 
+    # Where nothing is left to gain but rows are broken, a longer step would break them again.
     held = ~kept(trial_totals) & (gain <= 10.0 * options.fall)
     eased = jnp.where((reach > 0.2) & ~held, delta / 4.0, delta)
     eased = jnp.where(reach < 0.03, 4.0 * jnp.maximum(delta, _LEAST), eased)

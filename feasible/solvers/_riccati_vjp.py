@@ -23,7 +23,7 @@ from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers.riccati import Engine, Riccati, Task, answer, example, numbers, pack, prices, unpack
 
-# Attempts: from a solution, four iterations are enough, unless it is nearly degenerate. A small slope of the Lagrangian
+# Attempts: from a solution, four iterations are enough for most rows. A small slope of the Lagrangian
 # says little of slacks and prices of limits that are only just met, on which the derivative depends, so it must not end
 # them; with what is left to gain at 1e-12 of the objective they are on the central path.
 POLISH = (
@@ -33,7 +33,7 @@ POLISH = (
     Options(iterations=80, mu_start=1e-6, quick=0.2, slope=1e-7, fall=1e-9, last=0.0),
 )
 
-# What float32 solved is farther away: three iterations would be lost. A barrier that comes down would save another
+# What float32 solved is farther away: four iterations would be lost. A barrier that comes down would save another
 # tenth, but leaves weakly active limits off the central path, on which their derivative depends.
 _SINGLE = POLISH[0]._replace(iterations=8)
 
