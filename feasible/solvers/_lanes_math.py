@@ -168,34 +168,24 @@ class Elementwise:
             total = self.op("add", self.op("mul", total, x), self.constant(c))
         return total
 
-    def _quadrant(self, x: Any) -> tuple[Any, Any, Any]:
-        """The nearest multiple of π/2, and sine and cosine of the rest; π/2 in three parts keeps the rest exact."""
-        n = self._once("quadrant", (x,), lambda: self._round(self.op("mul", x, self.constant(2 / math.pi))))
+    def _half_turns(self, x: Any) -> tuple[Any, Any]:
+        """(-1)^n for the nearest multiple n of π, and the rest; π in three parts keeps it exact."""
+        n = self._once("half turns", (x,), lambda: self._round(self.op("mul", x, self.constant(1 / math.pi))))
         rest = x
-        for part in _series.quarter_turn(self.double):
+        for part in _series.half_turn(self.double):
             rest = self.op("sub", rest, self.op("mul", n, self.constant(part)))
-        r2 = self.op("mul", rest, rest)
-        near = self.op("mul", rest, self._polynomial(r2, _series.sine(self.double)))
-        return n, near, self._polynomial(r2, _series.cosine(self.double))
-
-    def _turn(self, n: Any, sine: Any, cosine: Any) -> Any:
-        """sin(n π/2 + rest)."""
-        quarter = self.op("mul", n, self.constant(0.25))
-        phase = self.op("mul", self.op("sub", quarter, self._floor(quarter)), self.constant(4.0))  # n mod 4
-        flip = self.builder.fcmp_ordered(">", phase, self.constant(1.5))
-        other = self.builder.or_(
-            self.builder.fcmp_ordered("==", phase, self.constant(1.0)),
-            self.builder.fcmp_ordered("==", phase, self.constant(3.0)),
-        )
-        value = self.builder.select(other, cosine, sine)
-        return self.builder.select(flip, self.builder.fneg(value), value)
+        half = self.op("mul", n, self.constant(0.5))
+        odd = self.op("mul", self.op("sub", half, self._floor(half)), self.constant(4.0))
+        return self.op("sub", self.constant(1.0), odd), rest
 
     def _sin(self, x: Any) -> Any:
-        return self._turn(*self._quadrant(x))
+        sign, rest = self._half_turns(x)
+        series = self._polynomial(self.op("mul", rest, rest), _series.sine(self.double))
+        return self.op("mul", sign, self.op("mul", rest, series))
 
     def _cos(self, x: Any) -> Any:
-        n, sine, cosine = self._quadrant(x)
-        return self._turn(self.op("add", n, self.constant(1.0)), sine, cosine)
+        sign, rest = self._half_turns(x)
+        return self.op("mul", sign, self._polynomial(self.op("mul", rest, rest), _series.cosine(self.double)))
 
     def _atan(self, x: Any) -> Any:
         """Odd series after two reductions, to |t| <= tan(π/16): atan(x) = n π/8 + atan((x - t_n) / (1 + x t_n))."""

@@ -1,4 +1,4 @@
-"""Numbers of the elementary functions that both engines spell out: parts of π/2, and series in the reduced argument.
+"""Numbers of the elementary functions that both engines spell out: parts of π, and series in the reduced argument.
 
 Each takes whether it is for float64; the series end where the next term is below rounding.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 
-_BEYOND = 6.123233995736766e-17  # of π/2, beyond float64
+_BEYOND = 1.2246467991473532e-16  # of π, beyond float64
 
 
-def quarter_turn(double: bool) -> list[float]:
-    """π/2 as a sum of three, the first two short enough that small multiples of them are exact."""
-    parts, left, bits = [], math.pi / 2, 33 if double else 11
+def half_turn(double: bool) -> list[float]:
+    """π as a sum of three, the first two short enough that small multiples of them are exact."""
+    parts, left, bits = [], math.pi, 33 if double else 11
     for _ in range(2):
         scale = 2.0 ** (bits - math.frexp(left)[1])
         parts.append(math.floor(left * scale) / scale)
@@ -21,13 +21,13 @@ def quarter_turn(double: bool) -> list[float]:
 
 
 def sine(double: bool) -> list[float]:
-    """Of sin(x) / x in x², |x| <= π/4."""
-    return [(-1.0) ** i / math.factorial(2 * i + 1) for i in range(9 if double else 5)]
+    """Of sin(x) / x in x², |x| <= π/2."""
+    return [(-1.0) ** i / math.factorial(2 * i + 1) for i in range(12 if double else 7)]
 
 
 def cosine(double: bool) -> list[float]:
-    """Of cos(x) in x², |x| <= π/4."""
-    return [(-1.0) ** i / math.factorial(2 * i) for i in range(10 if double else 6)]
+    """Of cos(x) in x², |x| <= π/2."""
+    return [(-1.0) ** i / math.factorial(2 * i) for i in range(13 if double else 8)]
 
 
 def arctangent(double: bool) -> list[float]:

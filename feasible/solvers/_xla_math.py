@@ -20,14 +20,14 @@ from feasible.solvers import _series
 
 def sin(x: Array) -> Array:
     """Sine."""
-    n, sine, cosine = _quadrant(x)
-    return _turned(n, sine, cosine)
+    sign, rest = _half_turns(x)
+    return sign * (rest * _polynomial(rest * rest, _series.sine(_double(x))))
 
 
 def cos(x: Array) -> Array:
     """Cosine."""
-    n, sine, cosine = _quadrant(x)
-    return _turned(n + 1.0, sine, cosine)
+    sign, rest = _half_turns(x)
+    return sign * _polynomial(rest * rest, _series.cosine(_double(x)))
 
 
 def atan(x: Array) -> Array:
@@ -82,19 +82,11 @@ def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:
     return total
 
 
-def _quadrant(x: Array) -> tuple[Array, Array, Array]:
-    """The nearest multiple of π/2, and sine and cosine of the rest; π/2 in three parts keeps the rest exact."""
-    n = jnp.round(x * (2 / math.pi))
+def _half_turns(x: Array) -> tuple[Array, Array]:
+    """(-1)^n for the nearest multiple n of π, and the rest; π in three parts keeps it exact."""
+    n = jnp.round(x * (1 / math.pi))
     rest = x
-    for part in _series.quarter_turn(_double(x)):
+    for part in _series.half_turn(_double(x)):
         rest = rest - n * part
-    r2 = rest * rest
-    return n, rest * _polynomial(r2, _series.sine(_double(x))), _polynomial(r2, _series.cosine(_double(x)))
-
-
-def _turned(n: Array, sine: Array, cosine: Array) -> Array:
-    """sin(n π/2 + rest)."""
-    quarter = n * 0.25
-    phase = (quarter - jnp.floor(quarter)) * 4.0  # n mod 4
-    value = jnp.where((phase == 1.0) | (phase == 3.0), cosine, sine)
-    return jnp.where(phase > 1.5, -value, value)
+    half = n * 0.5
+    return 1.0 - (half - jnp.floor(half)) * 4.0, rest
