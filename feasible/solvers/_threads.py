@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+_WORTH = 256  # rows: handing fewer to another thread takes longer than copying them
+
 
 def cores() -> int:
     """That this process may use."""
@@ -19,6 +21,12 @@ def share(work: Callable[[int], None], workers: int) -> None:
         work(0)
     else:
         list(_pool().map(work, range(workers)))
+
+
+def by_rows(work: Callable[[slice], None], count: int) -> None:
+    """`work` on rows 0 to `count` - 1, a block of them on every core; in one go where there are few."""
+    workers = min(cores(), max(count // _WORTH, 1))
+    share(lambda k: work(slice(count * k // workers, count * (k + 1) // workers)), workers)
 
 
 @functools.cache

@@ -27,6 +27,7 @@ from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier, Totals
 from feasible.solvers._riccati_stage import Stage
 from feasible.solvers._sqp import ELASTIC
+from feasible.solvers._threads import by_rows
 
 CHUNK = 4096  # rows that `project` hands over at once
 STARTS = 32  # further starts where the first may have led to a poor local optimum
@@ -223,9 +224,14 @@ def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndar
     """The solver's view of N rows: a list entry per component, each `(N,)` or `(N, T)`, in typical units."""
     stage = kernel.stage
     typical = np.asarray(stage.typical)
-    x = (states / typical[: stage.S]).transpose(2, 0, 1)
-    u = (controls / typical[stage.S :]).transpose(2, 0, 1)
-    count, steps = u.shape[1:]
+    count, steps = controls.shape[:2]
+    x, u = (np.empty((a.shape[-1], *a.shape[:-1])) for a in (states, controls))
+
+    def fill(rows: slice) -> None:
+        for into, a, t in ((x, states, typical[: stage.S]), (u, controls, typical[stage.S :])):
+            np.divide(a[rows].transpose(2, 0, 1), t[:, None, None], out=into[:, rows])
+
+    by_rows(fill, count)
     effort = problem.effort * typical[stage.S :] ** 2
     data = Data(
         list(problem.target.transpose(2, 0, 1)),
@@ -242,12 +248,15 @@ def unpack(kernel: Kernel, state: State) -> tuple[np.ndarray, np.ndarray]:
     typical, S, it = np.asarray(kernel.stage.typical), kernel.stage.S, state.it
     count, steps = it.x[0].shape
     states, controls = np.empty((count, steps + 1, S)), np.empty((count, steps, len(typical) - S))
-    for i, (a, b) in enumerate(zip(it.x0, it.x, strict=True)):
-        states[:, 0, i], states[:, 1:, i] = a, b
-    for i, a in enumerate(it.u):
-        controls[:, :, i] = a
-    states *= typical[:S]
-    controls *= typical[S:]
+
+    def fill(rows: slice) -> None:
+        for i, (a, b, t) in enumerate(zip(it.x0, it.x, typical, strict=False)):
+            np.multiply(a[rows], t, out=states[rows, 0, i])
+            np.multiply(b[rows], t, out=states[rows, 1:, i])
+        for i, (a, t) in enumerate(zip(it.u, typical[S:], strict=True)):
+            np.multiply(a[rows], t, out=controls[rows, :, i])
+
+    by_rows(fill, count)
     return states, controls
 
 
@@ -256,10 +265,14 @@ def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
     count, steps = inner[0].shape
     price = np.zeros((len(kernel.stage.problem.rows), count, steps))
     of_steps, of_entry = kernel.one_sided()
-    for (r, sign), z in zip(of_steps, inner, strict=True):
-        (np.add if sign > 0 else np.subtract)(price[r], z, out=price[r])
-    for (r, sign), z in zip(of_entry, entry, strict=True):
-        price[r, :, 0] += sign * z
+
+    def fill(rows: slice) -> None:
+        for (r, sign), z in zip(of_steps, inner, strict=True):
+            (np.add if sign > 0 else np.subtract)(price[r, rows], z[rows], out=price[r, rows])
+        for (r, sign), z in zip(of_entry, entry, strict=True):
+            price[r, rows, 0] += sign * z[rows]
+
+    by_rows(fill, count)
     return np.moveaxis(price, 0, -1)
 
 
