@@ -8,7 +8,8 @@ program is written anew, with the same operations, so that it cannot:
 - equal operations are merged and dead ones dropped (`Traced`) in every loop body, before XLA sees them;
 - values that are used more than once, unless they are trivial, are computed in *levels*: one level is a function that
   is not inlined, which takes values of earlier levels and returns its own, and no fusion reaches across;
-- scans inside a while loop write into arrays that the loop carries along;
+- scans inside a while loop write into arrays that the loop carries along, and a level that needs one step of an array
+  reads it there, without a copy;
 - the whole is one "small call": a single function of machine code instead of a task per fusion.
 
 The two attributes that ask for this are hints: where XLA does not know them, the program is the same but slower.
@@ -19,7 +20,7 @@ elementwise over the rows is a kernel of its own (`_xla_kernel`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ from feasible.solvers._xla_math import FUNCTIONS
 # Rows of a chunk on a processor. LLVM unrolls shorter loops before it looks for vectors: a row of a chunk of 48 takes
 # two and a half times as long, of one of 192 a quarter longer; 80 to 112 are alike.
 WIDTH = 96
-_LEAST = 3  # operations: what repeats fewer is repeated
+_LEAST = 8  # operations: what repeats fewer is repeated
 _COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6}
 _MOVING = ("scan", "while", "cond", "concatenate", "slice", "dynamic_slice", "squeeze", "reshape", "transpose")
 
@@ -116,8 +117,22 @@ def _apart(function: Callable[..., list[Any]], arguments: Sequence[Any], *, smal
     return [jax.lax.optimization_barrier(found)[0]] if shared else found
 
 
+class _Entry(NamedTuple):
+    """What an array has at a step: read where it is used."""
+
+    array: Any
+    step: Any  # unsigned, for XLA checks a signed index at both ends, at every use
+
+
+def _read(given: Any) -> Any:
+    """The value of an entry; anything else as it is."""
+    if not isinstance(given, _Entry):
+        return given
+    return jax.lax.dynamic_index_in_dim(*given, keepdims=False, allow_negative_indices=False)
+
+
 class _Levels:
-    """A traced program as levels; called like a function of its inputs.
+    """A traced program as levels; called like a function of its inputs, arrays or entries of arrays.
 
     Args:
         closed: the program.
@@ -167,7 +182,7 @@ class _Levels:
             steps = self._steps[number]
             self._compute([step for step in steps if not _moves(step)], env)
             for step in filter(_moves, steps):
-                values = [value(v, env) for v in step.values]
+                values = [_read(value(v, env)) for v in step.values]
                 if step.name == "scan":
                     scan = self._scans[step.out[0]]
                     inside = scratch is not None and not scan.kernel
@@ -176,7 +191,7 @@ class _Levels:
                 else:
                     found = _while(step, values) if step.name == "while" else step.bind(values)
                 env.update(zip(step.out, found, strict=True))
-        results = [value(r, env) for r in self._traced.results]
+        results = [_read(value(r, env)) for r in self._traced.results]
         return results if scratch is None else results + written
 
     def _compute(self, steps: list[Step], env: dict[int, Any]) -> None:
@@ -200,7 +215,7 @@ class _Levels:
         kept = [o for step in steps for o in step.out]
 
         def level(*given: Any) -> list[Any]:
-            local = dict(zip(needed, given, strict=True))
+            local = {v: _read(g) for v, g in zip(needed, given, strict=True)}
             for step in order.values():
                 local.update(zip(step.out, step.bind([value(v, local) for v in step.values]), strict=True))
             return [local[o] for o in kept]
@@ -238,8 +253,7 @@ class _Scan:
         def step(i: Any, state: Any) -> Any:
             carry, outputs = state
             t = self._length - 1 - i if self._reverse else i
-            given = [jax.lax.dynamic_index_in_dim(a, t, keepdims=False) for a in inputs]
-            found = body(*consts, *carry, *given)
+            found = body(*consts, *carry, *(_Entry(a, t.astype(np.uint32)) for a in inputs))
             pairs = zip(outputs, found[self.carried :], strict=True)
             written = [jax.lax.dynamic_update_index_in_dim(a, b, t, 0) for a, b in pairs]
             return found[: self.carried], written
