@@ -32,8 +32,9 @@ from feasible.solvers._traced import Step, Traced, scanned, value
 from feasible.solvers._xla_kernel import ROWS, RowKernel
 from feasible.solvers._xla_math import FUNCTIONS
 
-# Rows of a chunk on a processor. LLVM unrolls shorter loops before it looks for vectors: a row of a chunk of 48 takes
-# two and a half times as long, of one of 192 a quarter longer; 80 to 112 are alike.
+# Rows of a chunk on a processor, in a program that others compile, with JAX's options (`_xla_engine` has its own). LLVM
+# unrolls shorter loops before it looks for vectors then: a row of a chunk of 48 takes two and a half times as long, of
+# one of 192 a quarter longer; 80 to 112 are alike.
 WIDTH = 96
 _LEAST = 8  # operations: what repeats fewer is repeated
 _COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6}
