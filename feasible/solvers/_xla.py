@@ -32,9 +32,9 @@ from feasible.solvers._traced import Step, Traced, scanned, value
 from feasible.solvers._xla_kernel import ROWS, RowKernel
 from feasible.solvers._xla_math import FUNCTIONS
 
-# Rows of a chunk on a processor, in a program that others compile, with JAX's options (`_xla_engine` has its own). LLVM
-# unrolls shorter loops before it looks for vectors then: a row of a chunk of 48 takes two and a half times as long, of
-# one of 192 a quarter longer; 80 to 112 are alike.
+# Rows of a chunk on a processor, in a program that others compile, with JAX's options (`_xla_engine` has its own).
+# LLVM unrolls shorter loops before it looks for vectors then: a row of a chunk of 48 takes a quarter longer, one of
+# 192 just as long.
 WIDTH = 96
 _LEAST = 8  # operations: what repeats fewer is repeated
 _COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6}
@@ -254,7 +254,8 @@ class _Scan:
         def step(i: Any, state: Any) -> Any:
             carry, outputs = state
             t = self._length - 1 - i if self._reverse else i
-            found = body(*consts, *carry, *(_Entry(a, t.astype(np.uint32)) for a in inputs))
+            at = t.astype(np.uint32)
+            found = body(*consts, *carry, *(_Entry(a, at) for a in inputs))
             pairs = zip(outputs, found[self.carried :], strict=True)
             written = [jax.lax.dynamic_update_index_in_dim(a, b, t, 0) for a, b in pairs]
             return found[: self.carried], written
