@@ -42,7 +42,8 @@ from feasible._problem import Problem, Solution
 from feasible.solvers._riccati_adjoint import Cotangent
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_vjp import ADJOINT, Pulled, _barriers, pull_back
-from feasible.solvers.riccati import Riccati, numbers, pack, unpack
+from feasible.solvers._riccati_arrays import numbers, pack, unpack
+from feasible.solvers.riccati import Riccati
 
 DATA = Path(os.environ.get("FEASIBLE_DATA", ROOT.parent / "shared" / "data"))
 PRESETS = ("physical", "nuplan_comfort")

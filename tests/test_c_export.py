@@ -17,6 +17,7 @@ from feasible._lift import lift
 from feasible._problem import Weights
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers import riccati
+from feasible.solvers._riccati_arrays import answer, example, numbers, pack, unpack
 from feasible.solvers.riccati import Riccati
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler `cc` on this machine")
@@ -295,16 +296,18 @@ def test_the_solver_agrees_with_the_lanes(build):
     rows, steps = 6, 20
     problem, states, controls = sample(rows, steps)
     kernel, engine = Riccati(engine="lanes").compiled(problem, False, riccati.SOLVE)
-    it, data = riccati.pack(kernel, problem, states, controls)
-    arguments = it, data, riccati.numbers(riccati.ATTEMPTS[0], rows)
-    expected = engine(arguments)
+    it, data = pack(kernel, problem, states, controls)
+    arguments = it, data, numbers(riccati.ATTEMPTS[0], rows)
+    given = []
+    engine(arguments, lambda _, state: given.append(state))
+    (expected,) = given
 
     def run(arguments):
         it, data, options = arguments
-        return riccati.answer(loop.advance(kernel, data, options, loop.begin(kernel, it, data, options)))
+        return answer(loop.advance(kernel, data, options, loop.begin(kernel, it, data, options)))
 
     source = Source(steps)
-    source.add("solve", run, riccati.example(kernel, 0.0, HORIZON_OF))
+    source.add("solve", run, example(kernel, 0.0, HORIZON_OF))
     call = build(source)
     leaves, tree = jax.tree.flatten(expected)
     ours = np.stack([call("solve", jax.tree.map(lambda a, i=i: a[i], arguments)) for i in range(rows)])
@@ -313,7 +316,7 @@ def test_the_solver_agrees_with_the_lanes(build):
     state = jax.tree.unflatten(tree, [p if a.ndim > 1 else p[:, 0] for p, a in zip(parts, leaves, strict=True)])
     np.testing.assert_array_equal(state.solved, expected.solved)
     assert state.solved.all()
-    mine, theirs = riccati.unpack(kernel, state), riccati.unpack(kernel, expected)
+    mine, theirs = unpack(kernel, state), unpack(kernel, expected)
     np.testing.assert_allclose(mine[0], theirs[0], rtol=0, atol=1e-9)
     np.testing.assert_allclose(mine[1], theirs[1], rtol=0, atol=1e-7)
 

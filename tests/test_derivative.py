@@ -14,9 +14,10 @@ import feasible
 from feasible import Trajectory, presets, project_vjp
 from feasible._ladder import _start
 from feasible.solvers._riccati_adjoint import Cotangent
+from feasible.solvers._riccati_arrays import numbers, pack, prices, unpack
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_vjp import WHOLE, _barriers, pull_back
-from feasible.solvers.riccati import Riccati, numbers, pack, prices, unpack
+from feasible.solvers.riccati import Riccati
 
 VEHICLE, LIMITS = feasible.vehicles.nuplan_pacifica(), presets.physical()
 SHARP = Options(iterations=60, mu_start=1e-10, slope=1e-11, fall=1e-16, last=1e-13, defect=1e-10, gap=1e-10)

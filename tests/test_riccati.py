@@ -12,11 +12,12 @@ from feasible._lift import lift
 from feasible._limits import Limit
 from feasible._problem import Problem, Weights, curvature, linearise
 from feasible.solvers import _riccati_algebra as la
+from feasible.solvers import _riccati_loop as loop
 from feasible.solvers import osqp_, riccati
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers._riccati_stage import Stage
-from feasible.solvers._riccati_trial import start as begin
+from feasible.solvers._riccati_trial import enter
 from feasible.solvers.riccati import Riccati
 from feasible.vehicles import KinematicBicycle
 
@@ -249,7 +250,8 @@ def test_riccati_step_solves_the_dense_kkt_system(x64):
     rng = np.random.default_rng(1)
     states, controls = start(p)[0][0], rng.normal(size=(STEPS, 2)) * [0.5, 0.01]
     one = jnp.ones(1)
-    it = begin(kernel, as_iterate(kernel, states, controls), 1e-12 * one, 0.3 * one)
+    make = loop.fresh(kernel, 1e-12 * one, 0.3 * one)
+    _, it = enter(kernel, as_iterate(kernel, states, controls), as_data(p), make)
     gains, dx0, _, pivot = kernel.backward(it, as_data(p), 1e-12 * one, 10.0 * one)
     step, _ = kernel.forward(it, as_data(p), gains, dx0, 1e-12 * one)
 

@@ -15,7 +15,7 @@ from feasible._projector._rungs import Rungs
 from feasible._projector._verdict import BETWEEN
 from feasible._status import Status
 from feasible._trajectory import Trajectory
-from feasible.solvers.riccati import prices
+from feasible.solvers._riccati_arrays import prices
 
 SCHEMA = "feasible.certificate/1"
 

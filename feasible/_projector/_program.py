@@ -24,7 +24,6 @@ from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_rows import Barrier
-from feasible.solvers._riccati_trial import resume, start
 
 # Measured on plans whose samples or first states were moved by known amounts: the barrier from which the iteration is
 # shortest grows with what changed, and beyond some centimetres of every sample a cold start is shorter.
@@ -92,11 +91,13 @@ def begun(kernel: Kernel, it: Iterate, data: Data, request: Request, warm: Array
     most = jnp.where(request.warm > 0.0, Options().mu_start, options.mu_start)
     afresh = loop.first_barrier(kernel, it, data, options._replace(mu_start=most))  # type: ignore[arg-type]
     mu = jnp.where(warm, jnp.maximum(_NEWS * news, options.mu_start), afresh)
-    cold = start(kernel, it, mu, jnp.zeros_like(mu) + options.room)
+    cold, known = loop.fresh(kernel, mu, jnp.zeros_like(mu) + options.room), loop.priced(mu, jnp.sqrt(mu))
+
+    def make(*rows: Any) -> Barrier:
+        return jax.tree.map(lambda a, b: jnp.where(warm, a, b), known(*rows), cold(*rows))
+
     inner, entry = (Barrier(z, z, [None] * len(z), [None] * len(z)) for z in (request.inner, request.entry))
-    priced = resume(kernel, it._replace(inner=inner, entry=entry), mu, jnp.sqrt(mu))  # of a changed problem
-    chosen = jax.tree.map(lambda a, b: jnp.where(warm, a, b), priced, cold)
-    return loop.begin_at(kernel, chosen, data, mu)
+    return loop.begin_at(kernel, it._replace(inner=inner, entry=entry), data, mu, make)
 
 
 def changed(kernel: Kernel, request: Request) -> Array:

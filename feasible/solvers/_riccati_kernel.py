@@ -61,11 +61,12 @@ class Iterate(NamedTuple):
 
 
 class Gains(NamedTuple):
-    """The control law du = K dx + k of every step, and the defects c."""
+    """The control law du = K dx + k of every step, the defects c, and what varies of the dynamics' Jacobian."""
 
     K: Matrix
     k: Vector
     c: Vector
+    J: Vector
 
 
 class Assembled(NamedTuple):
@@ -219,7 +220,9 @@ class Kernel:
             K, k, pivot, P_new, p_new = self.eliminate(H, h)
             for v in slope[S:]:
                 steepest = jnp.maximum(steepest, jnp.abs(v))
-            return (P_new, p_new, slope[:S], steepest, jnp.minimum(smallest, pivot)), Gains(K, k, c)
+            return (P_new, p_new, slope[:S], steepest, jnp.minimum(smallest, pivot)), Gains(
+                K, k, c, stage.flows[1.0].varying(J)
+            )
 
         zero = jnp.zeros_like(it.x0[0])
         start = [zero] * (S * (S + 1) // 2), [zero] * S, [zero] * S, zero, zero + jnp.inf
@@ -257,7 +260,8 @@ class Kernel:
             z = [*x, *u]
             du = la.plus(la.apply(law.K, dx), law.k)
             dz = [*dx, *du]
-            at, ahead = stage.flows[1.0].along(z, dz)
+            # what the backward pass found is read again, not computed again
+            at, ahead = la.plus(following, law.c), la.apply(stage.flows[1.0].whole(law.J), dz)
             steps = []
             for f, signals, sides, part in self.parts(barrier):
                 inside, shifted = (at, ahead) if f == 1.0 else stage.flows[f].along(z, dz)

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array
+from feasible.solvers import _riccati_rows as of_rows
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_rows import Totals
-from feasible.solvers._riccati_trial import distance, move, resume, sides, start
+from feasible.solvers._riccati_trial import Make, distance, enter, move, sides
 
 
 class Options(NamedTuple):
@@ -91,7 +92,20 @@ _WORTH = 1e-6  # fall of the barrier objective that makes up for infeasibility t
 def begin(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
     """The first state, from states and controls; the barrier of `it` is ignored."""
     mu = first_barrier(kernel, it, data, options)
-    return begin_at(kernel, start(kernel, it, mu, jnp.zeros_like(mu) + options.room), data, mu)
+    return begin_at(kernel, it, data, mu, fresh(kernel, mu, jnp.zeros_like(mu) + options.room))
+
+
+def fresh(kernel: Kernel, mu: Array, room: Array) -> Make:
+    """Makes a first barrier on the central path of μ, with slacks at the room that the rows leave, at least `room`."""
+    return lambda values, sides, soft, _: of_rows.begin(values, sides, soft, mu, room, kernel.penalty)
+
+
+def priced(mu: Array, least: Array) -> Make:
+    """Makes a barrier of prices that are known, with slacks beside them on the central path of μ or above.
+
+    Prices below `least` are not believed; see `known`.
+    """
+    return lambda values, sides, _, barrier: of_rows.known(values, sides, barrier.z, mu, least)
 
 
 def first_barrier(kernel: Kernel, it: Iterate, data: Data, options: Options) -> Array:
@@ -104,13 +118,13 @@ def first_barrier(kernel: Kernel, it: Iterate, data: Data, options: Options) -> 
 def again(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
     """The first state from an iterate that is nearly solved, with its prices."""
     mu = jnp.zeros_like(it.x0[0]) + options.mu_start
-    return begin_at(kernel, resume(kernel, it, mu, mu), data, mu)
+    return begin_at(kernel, it, data, mu, priced(mu, mu))
 
 
-def begin_at(kernel: Kernel, it: Iterate, data: Data, mu: Array) -> State:
-    """The first state from an iterate with its barrier."""
+def begin_at(kernel: Kernel, it: Iterate, data: Data, mu: Array, make: Make) -> State:
+    """The first state from an iterate whose barrier is made."""
     zero = jnp.zeros_like(it.x0[0])
-    totals, it = move(kernel, it, None, zero, zero, data)
+    totals, it = enter(kernel, it, data, make)
     finite = jnp.isfinite(totals.objective + totals.infeasibility)
     return State(it, totals, mu, zero, zero + 1.0, jnp.where(finite, zero, 1.0), zero, zero)
 

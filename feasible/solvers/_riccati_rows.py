@@ -172,39 +172,47 @@ def recover(
         de = dw = None
         share = 1.0 / (s * z)  # one division for 1 / s and 1 / z
         if e is None:
-            ds = -(g + s) - dg
-            W = z * z * share
-            dz = mu * z * share + W * (g + dg)
+            ds = -(g + dg + s)
+            by_s = ds * (z * share)
+            by_z = mu * share - 1.0 - by_s
+            dz = z * by_z
         else:
             W, rise = weigh(g, s, z, e, w, mu)
             dz = rise + W * dg
             ds, de, dw = mu / z - s - (s / z) * dz, mu / w - e + (e / w) * dz, -dz
+            by_s, by_z = ds * (z * share), dz * (s * share)
             primal, dual = jnp.maximum(primal, -de / e), jnp.maximum(dual, -dw / w)
             fall = fall + penalty * de - mu * de / e
-        relative = ds * (z * share)
-        primal, dual = jnp.maximum(primal, -relative), jnp.maximum(dual, -dz * (s * share))
-        fall = fall - mu * relative
+        primal, dual = jnp.maximum(primal, -by_s), jnp.maximum(dual, -by_z)
+        fall = fall - mu * by_s
         for store, entry in zip(step, (ds, dz, de, dw), strict=True):
             store.append(entry)
     return step, Scores(primal, dual, fall)
 
 
-def judge(values: Vector, sides: Sequence[Side], barrier: Barrier, penalty: Any) -> tuple[Barrier, Totals]:
-    """The barrier with slacks raised to the room that the rows leave, and what the rows add to the totals."""
+def judge(values: Vector, sides: Sequence[Side], barrier: Barrier, penalty: Any) -> tuple[Barrier, Totals, list[Array]]:
+    """The barrier with slacks raised to the room that rows leave, what the rows add to the totals, and positive numbers.
+
+    Of these the totals want the logarithms, which `logarithms` takes of all rows of a step together.
+    """
     zero = jnp.zeros_like(barrier.s[0])
     cost, gaps, worst, products = zero, zero, zero, zero
-    raised, arguments = [], []
+    raised, positive = [], []
     for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
-        g = sign * (values[i] - bound)
+        room = sign * (bound - values[i])
         if e is not None:
-            g, cost = g - e, cost + penalty * e
-            arguments.append(e)
+            room, cost = room + e, cost + penalty * e
+            positive.append(e)
             products = products + e * w
-        s = jnp.maximum(s, -g)
+        s = jnp.maximum(s, room)
         raised.append(s)
-        arguments.append(s)
-        gaps, worst, products = gaps + jnp.abs(g + s), jnp.maximum(worst, jnp.abs(g + s)), products + s * z
-    logs = zero
-    for i in range(0, len(arguments), _TOGETHER):
-        logs = logs + jnp.log(math.prod(arguments[i : i + _TOGETHER], start=1.0))
-    return barrier._replace(s=raised), Totals(cost, logs, gaps, zero, worst, products)
+        positive.append(s)
+        gap = s - room
+        gaps, worst, products = gaps + gap, jnp.maximum(worst, gap), products + s * z
+    return barrier._replace(s=raised), Totals(cost, zero, gaps, zero, worst, products), positive
+
+
+def logarithms(positive: Sequence[Array]) -> Array:
+    """The sum of the logarithms of positive numbers."""
+    products = [math.prod(positive[i : i + _TOGETHER], start=1.0) for i in range(0, len(positive), _TOGETHER)]
+    return sum(jnp.log(p) for p in products)

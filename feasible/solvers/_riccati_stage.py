@@ -113,6 +113,17 @@ class Flow:
         """The state `(S)` and its Jacobian `(S, S + C)`."""
         return _split(self._first(z), self._stage.S, len(z))
 
+    def varying(self, J: Matrix) -> Vector:
+        """The entries of a Jacobian that are neither zero nor constant."""
+        _, pattern = _split(self._first.pattern, self._stage.S, len(J[0]))
+        return [e for row, kinds in zip(J, pattern, strict=True) for e, p in zip(row, kinds, strict=True) if p is ...]
+
+    def whole(self, varying: Vector) -> Matrix:
+        """The inverse of `varying`."""
+        entries = iter(varying)
+        _, pattern = _split(self._first.pattern, self._stage.S, self._stage.S + self._stage.C)
+        return [[next(entries) if p is ... else p for p in row] for row in pattern]
+
     def constant_rows(self, states: Sequence[int]) -> np.ndarray | None:
         """Of some components where they are affine: `(components, 1 + S + C)` value at 0 and derivatives; else None."""
         size = self._stage.S + self._stage.C

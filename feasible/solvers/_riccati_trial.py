@@ -1,40 +1,25 @@
-"""Trial points of the interior point: a first one, and a move along a step, with what they are judged by.
+"""Points of the interior point: a first one, and a move along a step, with what they are judged by.
 
-Moving and judging are one scan, so that no iterate is read twice. After a move, slacks are raised to the room that
-the rows leave: that never makes a slack wrong, and a row that turned out to have room does not hold the next step up.
+Making or moving a point and judging it are one scan, so that no iterate is read twice. After a move, slacks are raised
+to the room that the rows leave: that never makes a slack wrong, and a row that turned out to have room does not hold
+the next step up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from feasible._arrays import Array
 from feasible.solvers import _riccati_algebra as la
-from feasible.solvers._riccati_kernel import Data, Iterate, Kernel, entered, previous
-from feasible.solvers._riccati_rows import Barrier, Totals, along, begin, join, judge, known
+from feasible.solvers._riccati_algebra import Vector
+from feasible.solvers._riccati_kernel import Data, Iterate, Kernel, entered
+from feasible.solvers._riccati_rows import Barrier, Side, Totals, along, join, judge, logarithms
 
-
-def resume(kernel: Kernel, it: Iterate, mu: Array, least: Array) -> Iterate:
-    """With the prices of `it`, which is nearly solved, and slacks beside them on the central path of μ or above.
-
-    Prices below `least` are not believed; see `known`.
-    """
-    stage = kernel.stage
-
-    def step(nothing: Any, inputs: Any) -> Any:
-        x, u, barrier = inputs
-        z, parts = [*x, *u], []
-        for f, signals, sides, part in kernel.parts(barrier):
-            parts.append(known(signals.value([*stage.flows[f].value(z), *u]), sides, part.z, mu, least))
-        return nothing, join(parts)
-
-    _, inner = la.scan(step, (), (previous(it), it.u, it.inner))
-    entry = it.entry
-    if stage.entry.rows:
-        entry = known(stage.entry.value(entered(it)), kernel.entry_sides, entry.z, mu, least)
-    return it._replace(inner=inner, entry=entry)
+# A first barrier of some rows from their values, which are elastic, and what there is of a barrier already
+Make = Callable[[Vector, Sequence[Side], Sequence[bool], Barrier], Barrier]
 
 
 def distance(kernel: Kernel, it: Iterate, data: Data) -> Array:
@@ -52,34 +37,21 @@ def _missed(kernel: Kernel, x: list[Array], target: list[Array], weight: list[Ar
     return sum(0.5 * a * b for a, b in zip(pull, kernel.residual(x, target), strict=True))
 
 
-def start(kernel: Kernel, it: Iterate, mu: Array, room: Array) -> Iterate:
-    """With slacks at the room that the rows leave, and prices on the central path of μ."""
-    stage = kernel.stage
-    flags = kernel.soft()
-
-    def step(nothing: Any, inputs: Any) -> Any:
-        x, u = inputs
-        z, parts, first = [*x, *u], [], 0
-        for f, signals in stage.signals.items():
-            values = signals.value([*stage.flows[f].value(z), *u])
-            sides = kernel.sides[f]
-            parts.append(begin(values, sides, flags[first : first + len(sides)], mu, room, kernel.penalty))
-            first += len(sides)
-        return nothing, join(parts)
-
-    _, inner = la.scan(step, (), (previous(it), it.u))
-    entry = Barrier([], [], [], [])
-    if stage.entry.rows:
-        values = stage.entry.value(entered(it))
-        entry = begin(values, kernel.entry_sides, kernel.soft(entry=True), mu, room, kernel.penalty)
-    return it._replace(inner=inner, entry=entry)
+def enter(kernel: Kernel, it: Iterate, data: Data, make: Make) -> tuple[Totals, Iterate]:
+    """The totals of states and controls with a first barrier, and both together as an iterate."""
+    zero = jnp.zeros_like(it.x0[0])
+    return _judged(kernel, it, data, None, zero, zero, make)
 
 
-def move(
-    kernel: Kernel, it: Iterate, step: Iterate | None, primal: Array, dual: Array, data: Data
+def move(kernel: Kernel, it: Iterate, step: Iterate, primal: Array, dual: Array, data: Data) -> tuple[Totals, Iterate]:
+    """The totals of the iterate after steps of the given lengths for motion and slacks, and for prices; and it."""
+    return _judged(kernel, it, data, step, primal, dual, lambda values, sides, soft, barrier: barrier)
+
+
+def _judged(
+    kernel: Kernel, it: Iterate, data: Data, step: Iterate | None, primal: Array, dual: Array, make: Make
 ) -> tuple[Totals, Iterate]:
-    """The iterate after steps of the given lengths for motion and slacks, and for prices; and its totals."""
-    stage = kernel.stage
+    stage, soft = kernel.stage, kernel.soft()
     zero = jnp.zeros_like(it.x0[0])
 
     def go(a: list[Array], b: list[Array]) -> list[Array]:
@@ -98,13 +70,15 @@ def move(
         for a, b in zip(at[1.0], following, strict=True):
             error = jnp.abs(a - b)
             total = total._replace(infeasibility=total.infeasibility + error, defect=jnp.maximum(total.defect, error))
-        parts = []
+        parts, arguments, flags = [], [], iter(soft)
         for f, signals, sides, part in kernel.parts(barrier):
             values = signals.value([*at[f], *u])
-            raised, found = judge(values, sides, part, kernel.penalty)
+            part = make(values, sides, [next(flags) for _ in sides], part)
+            raised, found, positive = judge(values, sides, part, kernel.penalty)
             parts.append(raised)
+            arguments += positive
             total = total.plus(found)
-        return (following, total), (following, u, join(parts))
+        return (following, total._replace(logs=total.logs + logarithms(arguments))), (following, u, join(parts))
 
     total = Totals(zero, zero, zero, zero, zero, zero)
     x0, entry = it.x0, it.entry
@@ -115,8 +89,10 @@ def move(
     (_, total), (x, u, inner) = la.scan(body, (x0, total), inputs)
     moved = Iterate(x0, x, u, inner, entry)
     if stage.entry.rows:
-        entry, found = judge(stage.entry.value(entered(moved)), kernel.entry_sides, entry, kernel.penalty)
-        total = total.plus(found)
+        values = stage.entry.value(entered(moved))
+        entry = make(values, kernel.entry_sides, kernel.soft(entry=True), entry)
+        entry, found, positive = judge(values, kernel.entry_sides, entry, kernel.penalty)
+        total = total.plus(found)._replace(logs=total.logs + logarithms(positive))
     return total, moved._replace(entry=entry)
 
 

@@ -18,10 +18,11 @@ import numpy as np
 from feasible._problem import Problem
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
+from feasible.solvers._riccati_arrays import answer, example, numbers, pack, prices, unpack
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier
-from feasible.solvers.riccati import Engine, Riccati, Task, answer, example, numbers, pack, prices, unpack
+from feasible.solvers.riccati import Engine, Riccati, Task
 
 # Attempts: from a solution, four iterations are enough for most rows. A small slope of the Lagrangian
 # says little of slacks and prices of limits that are only just met, on which the derivative depends, so it must not end

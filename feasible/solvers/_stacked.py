@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,12 +19,11 @@ Place = tuple[int, int]  # of a leaf: which array, and which entry of it
 Rows = slice | np.ndarray
 
 
-@jax.tree_util.register_pytree_node_class
 class Stacked:
-    """A pytree of arrays, those of one shape in one array; itself a pytree of these.
+    """A pytree of arrays, those of one shape in one array or a few.
 
     Args:
-        arrays: one for each shape, `(leaves, *shape)`.
+        arrays: of leaves of one shape each, `(leaves, *shape)`.
         tree: structure. places: of its leaves.
     """
 
@@ -46,14 +45,15 @@ class Stacked:
         """The pytree; its leaves are parts of the arrays."""
         return jax.tree.unflatten(self.tree, [self.arrays[i][k] for i, k in self.places])
 
-    def tree_flatten(self) -> tuple[list[Any], tuple[Any, tuple[Place, ...]]]:
-        """For JAX: the arrays, and the rest."""
-        return self.arrays, (self.tree, self.places)
+    def choice(self, choose: Callable[[Any], Any]) -> Callable[[Stacked], Any]:
+        """A function that takes some leaves, rows first, as another pytree out of stacks of this structure.
 
-    @classmethod
-    def tree_unflatten(cls, rest: tuple[Any, tuple[Place, ...]], arrays: Sequence[Any]) -> Stacked:
-        """For JAX: the inverse of `tree_flatten`."""
-        return cls(arrays, *rest)
+        Args:
+            choose: makes the other pytree, whatever the leaves are.
+        """
+        numbers, tree = jax.tree.flatten(choose(jax.tree.unflatten(self.tree, range(len(self.places)))))
+        places = [self.places[n] for n in numbers]
+        return lambda stacked: jax.tree.unflatten(tree, [stacked.arrays[i][k].T for i, k in places])
 
 
 class Table:
@@ -76,10 +76,9 @@ class Table:
         """Some rows; in the arrays they are last."""
         arrays = []
         for group in self._groups:
-            parts = [a[rows] for a in group]
-            stack = np.empty((len(parts), *parts[0].shape[::-1]), self._dtype)
-            for k, part in enumerate(parts):
-                stack[k] = part.T
+            stack = np.empty((len(group), *group[0][rows].shape[::-1]), self._dtype)
+            for k, a in enumerate(group):
+                stack[k] = a[rows].astype(self._dtype).T  # one after the other is a quarter faster than both at once
             arrays.append(stack)
         return Stacked(arrays, self._tree, self._places)
 

@@ -39,16 +39,20 @@ class Program:
     """A function of pytrees of arrays with the batch last, and of numbers, compiled for chunks of rows.
 
     Args:
-        run: the function, made of `prepared` ones, to a tuple of pytrees.
+        run: the function, made of `prepared` ones.
         dtype: float32 or float64.
     """
 
-    def __init__(self, run: Callable[..., tuple[Any, ...]], dtype: np.dtype[Any]):
+    def __init__(self, run: Callable[..., Any], dtype: np.dtype[Any]):
         self._on_processor = on_processor()
+        self._given: tuple[Any, ...] = ()  # structures of the arguments and of the result, from the first call
+        self._found: Stacked | None = None
 
-        def whole(given: tuple[Stacked | Any, ...]) -> tuple[Stacked, ...]:
-            found = run(*(a.apart() if isinstance(a, Stacked) else a for a in given))
-            return tuple(map(Stacked.of, found))
+        # Lists of arrays go in and out: JAX would ask for the structure of anything else at every call.
+        def whole(given: list[Any]) -> list[Any]:
+            pairs = zip(self._given, given, strict=True)
+            self._found = Stacked.of(run(*(b.over(a).apart() if isinstance(b, Stacked) else a for b, a in pairs)))
+            return self._found.arrays
 
         self._program = jax.jit(whole, compiler_options=_OPTIONS if self._on_processor else None)
         self._compiled, self._lock = set[Any](), threading.Lock()
@@ -58,7 +62,7 @@ class Program:
         self,
         count: int,
         cut: Callable[[Rows], tuple[Stacked | Any, ...]],
-        handle: Callable[[slice, tuple[Stacked, ...]], None],
+        handle: Callable[[slice, Stacked], None],
     ) -> None:
         """Runs the program on rows 0 to `count` - 1, a chunk at a time, on all cores.
 
@@ -69,8 +73,9 @@ class Program:
         """
         firsts = iter(range(0, count, self.width))
 
-        def finish(rows: slice, found: tuple[Stacked, ...]) -> None:
-            handle(rows, jax.tree.map(lambda a: np.asarray(a)[..., : rows.stop - rows.start], found))
+        def finish(rows: slice, found: list[Any]) -> None:
+            assert self._found is not None
+            handle(rows, self._found.over([np.asarray(a)[..., : rows.stop - rows.start] for a in found]))
 
         def work(_: int) -> None:
             # Two at a time in every thread, so that the device's threads do not fall asleep between chunks; not all,
@@ -90,12 +95,14 @@ class Program:
 
         share(work, min(cores(), -(-count // self.width)) if self._on_processor else 1)
 
-    def _run(self, arguments: tuple[Stacked | Any, ...]) -> tuple[Stacked, ...]:
-        shapes = tuple(np.shape(a) for a in jax.tree.leaves(arguments))
+    def _run(self, arguments: tuple[Stacked | Any, ...]) -> list[Any]:
+        given = [a.arrays if isinstance(a, Stacked) else a for a in arguments]
+        shapes = tuple(a.shape for a in jax.tree.leaves(given))
         if shapes in self._compiled:
-            return self._program(arguments)
+            return self._program(given)
         with self._lock:  # two threads would compile it twice
-            found = self._program(arguments)
+            self._given = tuple(a.over([]) if isinstance(a, Stacked) else a for a in arguments)
+            found = self._program(given)
             self._compiled.add(shapes)
         return found
 
@@ -110,12 +117,12 @@ class Chunks:
 
     def __init__(self, run: Callable[[Any], Any], dtype: np.dtype[Any]):
         once = prepared(run)
-        self._program = Program(lambda arguments: (once(arguments),), dtype)
+        self._program = Program(once, dtype)
 
     def __call__(self, arguments: Any) -> Any:
         table = Table(arguments, self._program.dtype)
         result = Collected(len(table))
-        self._program.each(len(table), lambda rows: (table.cut(rows),), lambda rows, found: result.put(found[0], rows))
+        self._program.each(len(table), lambda rows: (table.cut(rows),), lambda rows, found: result.put(found, rows))
         return result.apart()
 
 
@@ -125,7 +132,7 @@ class Rounds:
     Args:
         kernel: of the problem's structure.
         dtype: float32 or float64.
-        answer: of a state: a pytree of some of its leaves, wanted of rows that are done.
+        answer: of a state, whatever its leaves are: a pytree of some of them, wanted of rows that are done.
     """
 
     def __init__(self, kernel: Kernel, dtype: np.dtype[Any], answer: Callable[[State], Any]):
@@ -136,43 +143,54 @@ class Rounds:
         # Prepared apart, they are compiled at the same time.
         first, onward = prepared(lambda given: loop.begin(kernel, *given)), prepared(advance)
 
-        def resume(state: State, given: Any, few: Any) -> tuple[Any, State]:
-            state = onward((given, state, few))
-            return answer(state), state
+        def resume(state: State, given: Any, few: Any) -> State:
+            return onward((given, state, few))
 
-        def enter(given: Any, few: Any) -> tuple[Any, State]:
+        def enter(given: Any, few: Any) -> State:
             return resume(first(given), given[1:], few)
 
-        self._enter, self._resume, self._dtype = Program(enter, dtype), Program(resume, dtype), dtype
+        self._enter, self._resume = Program(enter, dtype), Program(resume, dtype)
+        self._dtype, self._answer = dtype, answer
+        self._parts: tuple[Callable[[Stacked], Any], ...] | None = None  # of a state: the answer, and what is done
 
-    def __call__(self, arguments: Any) -> Any:
-        """Answers of N rows, batch first."""
+    def __call__(self, arguments: Any, take: Callable[[Rows, Any], None]) -> None:
+        """Solves N rows.
+
+        Args:
+            arguments: batch first.
+            take: is handed rows and answers, batch first, by several threads; rows that were not done once more.
+        """
         start = Table(arguments, self._dtype)
         onward = Table(arguments[1:], self._dtype)
-        result = Collected(len(start))
         everyone = np.arange(len(start))
-        rows, state = self._round(self._enter, lambda at: (start.cut(at),), everyone, result)
+        rows, state = self._round(self._enter, lambda at: (start.cut(at),), everyone, take)
         while state is not None:
 
             def on(at: Rows, rows: np.ndarray = rows, state: Stacked = state) -> tuple[Stacked, Stacked]:
                 return state.over([a[..., at] for a in state.arrays]), onward.cut(rows[at])
 
-            rows, state = self._round(self._resume, on, rows, result)
-        return result.apart()
+            rows, state = self._round(self._resume, on, rows, take)
 
     def _round(
-        self, run: Program, cut: Callable[[Rows], tuple[Stacked, ...]], rows: np.ndarray, result: Collected
+        self,
+        run: Program,
+        cut: Callable[[Rows], tuple[Stacked, ...]],
+        rows: np.ndarray,
+        take: Callable[[Rows, Any], None],
     ) -> tuple[np.ndarray, Stacked | None]:
-        """Rows that are left when every chunk has ended, and their state; the answers of all go into the result."""
+        """Rows that are left when every chunk has ended, and their state; the answers of all are handed over."""
         few = run.dtype.type(_FEW * run.width if len(rows) > run.width else 0.0)
         left: list[tuple[np.ndarray, Stacked]] = []
 
-        def handle(at: slice, found: tuple[Stacked, ...]) -> None:
-            answer, state = found
+        def handle(at: slice, state: Stacked) -> None:
             some = rows[at]
-            # a slice is faster
-            result.put(answer, slice(some[0], some[-1] + 1) if some[-1] - some[0] == len(some) - 1 else some)
-            if (go := np.flatnonzero(state.apart().done == 0.0)).size:
+            together = some[-1] - some[0] == len(some) - 1
+            into = slice(some[0], some[-1] + 1) if together else some  # a slice is faster
+            if self._parts is None:
+                self._parts = state.choice(self._answer), state.choice(lambda state: state.done)
+            answer, done = self._parts
+            take(into, answer(state))
+            if (go := np.flatnonzero(done(state) == 0.0)).size:
                 left.append((some[go], state.over([a[..., go] for a in state.arrays])))
 
         run.each(len(rows), lambda at: (*cut(at), few), handle)

@@ -22,9 +22,9 @@ import numpy as np
 
 from feasible._problem import Problem, Solution
 from feasible.solvers import _riccati_loop as loop
-from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
+from feasible.solvers._riccati_arrays import Answers, answer, example, numbers, pack
+from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import Options, State
-from feasible.solvers._riccati_rows import Barrier, Totals
 from feasible.solvers._riccati_stage import Stage
 from feasible.solvers._sqp import ELASTIC
 from feasible.solvers._threads import by_rows
@@ -39,13 +39,14 @@ ATTEMPTS = (  # a quick one; patient ones that come down from a large barrier, f
     Options(quick=0.2, slow=0.8, share=_FAR),
     Options(quick=0.3, slow=1.2, room=1.0, share=_FAR),
 )
-SINGLE = Options(mu_end=5e-8, defect=5e-5, gap=2e-4, slope=1e-3, fall=1e-6, last=1e-4)  # what float32 can tell apart
+SINGLE = Options(mu_end=1e-7, defect=5e-5, gap=5e-4, slope=1e-3, fall=1e-6, last=1e-4)  # what float32 can tell apart
 
-Engine = Callable[[Any], Any]
+Engine = Callable[..., Any]
+Take = Callable[[slice | np.ndarray, State], None]  # is handed rows and their answers
 
 
 class Task(NamedTuple):
-    """What is done with a kernel: for each engine a function that compiles it.
+    """What is done with a kernel: for each engine a function that compiles it, as the same function of arrays.
 
     Attributes:
         lanes: of the kernel, and of the rows in a vector, None for as many as fit.
@@ -54,9 +55,6 @@ class Task(NamedTuple):
 
     lanes: Callable[[Kernel, int | None], Engine]
     xla: Callable[[Kernel], Engine]
-
-
-_NOTHING = Barrier([], [], [], [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,31 +110,25 @@ class Riccati:
         known = np.isfinite(problem.initial_state)
         states, controls = np.array(states, dtype=float), np.asarray(controls, dtype=float)
         states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
-        start = states, controls
         pending = np.flatnonzero(np.isfinite(states).all((1, 2)) & np.isfinite(problem.target).all((1, 2)))
-        result: tuple[np.ndarray, ...] = ()
-        if not pending.size or len(pending) < count or not self.attempts[:attempts]:  # else the first makes arrays
-            nothing = np.zeros((len(problem.rows), count, steps))
-            result = states.copy(), controls.copy(), np.moveaxis(nothing, 0, -1)
-        iterations, converged = np.zeros(count, dtype=int), np.zeros(count, dtype=bool)
+        found, iterations = Answers(kernel, count, steps), np.zeros(count, dtype=int)
+        everyone = len(pending) == count
+        if not everyone or not self.attempts[:attempts]:
+            found.states[...], found.controls[...] = states, controls
         for options in self.attempts[:attempts]:
             if pending.size:
                 if np.dtype(self.dtype) == np.float32:
                     options = options._replace(**{name: getattr(SINGLE, name) for name in _ACCURACY})
-                some = slice(None) if len(pending) == count else pending  # a slice copies nothing
-                it, data = pack(kernel, problem.select(some), start[0][some], start[1][some])
-                state = engine((it, data, numbers(options, len(pending))))
-                found = *unpack(kernel, state), prices(kernel, state.it.inner.z, state.it.entry.z)
-                if len(pending) == count:
-                    result = found
-                else:
-                    for whole, part in zip(result, found, strict=True):
-                        whole[some] = part
-                iterations[some] += np.asarray(state.count).astype(int)
-                converged[some] = np.asarray(state.solved) > 0
-                pending = pending[~converged[pending]]
-        states, controls, multipliers = result
-        return Solution(states, controls, multipliers, iterations, converged)
+                everyone = len(pending) == count
+                some = slice(None) if everyone else pending  # a slice copies nothing
+                it, data = pack(kernel, problem.select(some), states[some], controls[some])
+                engine(
+                    (it, data, numbers(options, len(pending))),
+                    found.take if everyone else _elsewhere(found.take, pending),
+                )
+                iterations[some] += found.iterations[some]
+                pending = pending[~found.solved[pending]]
+        return Solution(found.states, found.controls, found.multipliers, iterations, found.solved)
 
     def compiled(self, problem: Problem, elastic: bool, task: Task) -> tuple[Kernel, Engine]:
         """The kernel of a problem's structure, and a program on it; kept for the next call.
@@ -179,12 +171,9 @@ def _compile(structure: _Structure) -> tuple[Kernel, Engine]:
     return kernel, task.lanes(kernel, width) if engine == "lanes" else task.xla(kernel)
 
 
-def example(kernel: Kernel, number: Any, horizon: Any) -> tuple[Iterate, Data, Options]:
-    """Arguments of the iteration for tracing."""
-    S, C = kernel.stage.S, kernel.stage.C
-    it = Iterate([number] * S, [horizon] * S, [horizon] * C, _NOTHING, _NOTHING)
-    data = Data([horizon] * 4, [horizon] * 4, [number] * S, [number] * C, number)
-    return it, data, Options(*[number] * len(Options._fields))
+def _elsewhere(take: Take, places: np.ndarray) -> Take:
+    """`take`, for rows that are counted among some alone."""
+    return lambda rows, state: take(places[rows], state)
 
 
 def _solve_in_lanes(kernel: Kernel, width: int | None) -> Engine:
@@ -197,7 +186,13 @@ def _solve_in_lanes(kernel: Kernel, width: int | None) -> Engine:
 
     arguments = example(kernel, np.zeros(()), np.zeros(HORIZON))
     state = jax.eval_shape(lambda a: loop.begin(kernel, *a), arguments)
-    return Stream(turns, arguments, state, answer, lambda state: state.done, kernel.stage.dtype, width)
+    stream = Stream(turns, arguments, state, answer, lambda state: state.done, kernel.stage.dtype, width)
+
+    def engine(arguments: Any, take: Take) -> None:
+        found = stream(arguments)
+        by_rows(lambda rows: take(rows, jax.tree.map(lambda a: a[rows], found)), len(found.count))
+
+    return engine
 
 
 def _solve_by_xla(kernel: Kernel) -> Engine:
@@ -207,73 +202,6 @@ def _solve_by_xla(kernel: Kernel) -> Engine:
 
 
 SOLVE = Task(_solve_in_lanes, _solve_by_xla)
-
-
-def answer(state: State) -> State:
-    """A state without slacks and totals, of which nobody asks when a row is done."""
-    inner, entry = (Barrier([], b.z, [], []) for b in (state.it.inner, state.it.entry))
-    return state._replace(it=state.it._replace(inner=inner, entry=entry), totals=Totals(*[()] * 6))
-
-
-def numbers(options: Options, count: int) -> Options:
-    """Options as arrays `(N,)`."""
-    return Options(*np.repeat(np.array(options, dtype=float)[:, None], count, axis=1))
-
-
-def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Iterate, Data]:
-    """The solver's view of N rows: a list entry per component, each `(N,)` or `(N, T)`, in typical units."""
-    stage = kernel.stage
-    typical = np.asarray(stage.typical)
-    count, steps = controls.shape[:2]
-    x, u = (np.empty((a.shape[-1], *a.shape[:-1])) for a in (states, controls))
-
-    def fill(rows: slice) -> None:
-        for into, a, t in ((x, states, typical[: stage.S]), (u, controls, typical[stage.S :])):
-            np.divide(a[rows].transpose(2, 0, 1), t[:, None, None], out=into[:, rows])
-
-    by_rows(fill, count)
-    effort = problem.effort * typical[stage.S :] ** 2
-    data = Data(
-        list(problem.target.transpose(2, 0, 1)),
-        list(problem.weight.transpose(2, 0, 1)),
-        list(np.isnan(problem.initial_state).T.astype(float)),
-        [np.full(count, e) for e in effort],
-        np.full(count, float(steps)),
-    )
-    return Iterate([a[:, 0] for a in x], [a[:, 1:] for a in x], list(u), _NOTHING, _NOTHING), data
-
-
-def unpack(kernel: Kernel, state: State) -> tuple[np.ndarray, np.ndarray]:
-    """States `(N, T + 1, S)` and controls `(N, T, C)` in their units."""
-    typical, S, it = np.asarray(kernel.stage.typical), kernel.stage.S, state.it
-    count, steps = it.x[0].shape
-    states, controls = np.empty((count, steps + 1, S)), np.empty((count, steps, len(typical) - S))
-
-    def fill(rows: slice) -> None:
-        for i, (a, b, t) in enumerate(zip(it.x0, it.x, typical, strict=False)):
-            np.multiply(a[rows], t, out=states[rows, 0, i])
-            np.multiply(b[rows], t, out=states[rows, 1:, i])
-        for i, (a, t) in enumerate(zip(it.u, typical[S:], strict=True)):
-            np.multiply(a[rows], t, out=controls[rows, :, i])
-
-    by_rows(fill, count)
-    return states, controls
-
-
-def prices(kernel: Kernel, inner: Any, entry: Any) -> np.ndarray:
-    """Multipliers `(N, T, R)` from the prices of one-sided rows, `(N, T)` of the steps and `(N,)` of the entry."""
-    count, steps = inner[0].shape
-    price = np.zeros((len(kernel.stage.problem.rows), count, steps))
-    of_steps, of_entry = kernel.one_sided()
-
-    def fill(rows: slice) -> None:
-        for (r, sign), z in zip(of_steps, inner, strict=True):
-            (np.add if sign > 0 else np.subtract)(price[r, rows], z[rows], out=price[r, rows])
-        for (r, sign), z in zip(of_entry, entry, strict=True):
-            price[r, rows, 0] += sign * z[rows]
-
-    by_rows(fill, count)
-    return np.moveaxis(price, 0, -1)
 
 
 @functools.cache
