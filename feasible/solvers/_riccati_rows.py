@@ -191,7 +191,7 @@ def recover(
 
 
 def judge(values: Vector, sides: Sequence[Side], barrier: Barrier, penalty: Any) -> tuple[Barrier, Totals, list[Array]]:
-    """The barrier with slacks raised to the room that rows leave, what the rows add to the totals, and positive numbers.
+    """The barrier with slacks raised to the room that rows leave, what they add to the totals, and positive numbers.
 
     Of these the totals want the logarithms, which `logarithms` takes of all rows of a step together.
     """
