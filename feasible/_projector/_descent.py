@@ -79,13 +79,14 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
     def attempt(rung: str, which: np.ndarray, options: Callable[[bool], Options], *, warm: bool) -> None:
         if not which.any():
             return
-        index = np.flatnonzero(which)
-        rows = request[index]
-        if not warm:
-            rows[:, rungs.request.at.warm] *= -1.0
         most = clock.iterations(rung, options(False).iterations)
         if most < 1:
             return
+        whole = bool(which.all())
+        index: Any = slice(None) if whole else np.flatnonzero(which)
+        rows = request if whole and warm else request[which]  # what is changed must be a copy
+        if not warm:
+            rows[:, rungs.request.at.warm] *= -1.0
         for is_warm, some in _kinds(rows[:, rungs.request.at.warm.start] > 0):
             chosen = options(is_warm)
             bound = min(most, chosen.iterations)
@@ -98,12 +99,15 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
         holds = status <= _HELD
         # An answer that holds beats one that does not; among equals the nearer one is better.
         better = (value < np.inf) & np.where(holds == (found.status[index] <= _HELD), value < merit[index], holds)
-        taken = index[better]
-        found.rows[taken], found.status[taken], found.violation[taken] = (
-            replies[better],
-            status[better],
-            violation[better],
-        )
+        if whole and better.all():  # nothing is copied
+            taken, found.rows, found.status, found.violation = index, replies, status, violation
+        else:
+            taken = np.flatnonzero(which)[better]
+            found.rows[taken], found.status[taken], found.violation[taken] = (
+                replies[better],
+                status[better],
+                violation[better],
+            )
         merit[taken] = value[better]
         settled[taken] = replies[better, at.converged.start] > 0
 

@@ -178,7 +178,7 @@ class Projector:
         t = self.dt * np.arange(1, self.horizon + 1)
         values = np.full((1, self.horizon, 4), np.nan)
         values[0, :, 0], values[0, :, 1] = 10.0 * t, 3.0 * np.sin(t)
-        stated, free = np.array([True, True, False, False]), np.full((1, len(self._problem.vehicle.STATES)), np.nan)
+        stated, free = (True, True, False, False), np.full((1, len(self._problem.vehicle.STATES)), np.nan)
         request = self._request(values, stated, free, np.zeros((1, 2)))
         few, many = (COLD._replace(iterations=n, mu_end=0.0, slope=0.0, fall=0.0) for n in (1, 16))
         cost = {}
@@ -192,8 +192,8 @@ class Projector:
             cost[rung] = _LATE * base, _LATE * each
         self._cost = cost  # at once: another thread may be waiting for all of it
 
-    def _values(self, trajectory: Any) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-        """Batch shape, `(N, T, 4)` with NaN where a sample is missing or a column not stated, and `(4,)` what is."""
+    def _values(self, trajectory: Any) -> tuple[tuple[int, ...], np.ndarray, tuple[bool, ...]]:
+        """Batch shape, `(N, T, 4)` with NaN where a sample is missing or a column not stated, and which are."""
         if isinstance(trajectory, Trajectory):
             if abs(float(trajectory.dt) - self.dt) > 1e-9 * self.dt:
                 raise ValueError(f"trajectory: expected dt = {self.dt} s, as the projector has, got {trajectory.dt}")
@@ -210,17 +210,20 @@ class Projector:
                 f"got {values.shape}"
             )
         full = np.full((*values.shape[:-1], 4), np.nan)
-        full[..., [COLUMNS.index(c) for c in columns]] = values
-        stated = np.array([c in columns for c in COLUMNS])
-        return values.shape[:-2], full.reshape(-1, self.horizon, 4), stated
+        if columns == COLUMNS[: len(columns)]:
+            full[..., : len(columns)] = values  # a slice is faster
+        else:
+            full[..., [COLUMNS.index(c) for c in columns]] = values
+        return values.shape[:-2], full.reshape(-1, self.horizon, 4), tuple(c in columns for c in COLUMNS)
 
-    def _request(self, values: np.ndarray, stated: np.ndarray, initial: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    def _request(
+        self, values: np.ndarray, stated: tuple[bool, ...], initial: np.ndarray, origin: np.ndarray
+    ) -> np.ndarray:
         """Flat requests without a warm start."""
-        key = tuple(stated)
-        if key not in self._blanks:
-            self._blanks[key] = self._blank(stated)
+        if stated not in self._blanks:
+            self._blanks[stated] = self._blank(stated)
         request = np.empty((len(values), self._rungs.request.size))
-        request[:] = self._blanks[key]
+        request[:] = self._blanks[stated]
         at = self._rungs.request.at
         target, start = _horizons(request, at.target), request[:, at.initial[0].start : at.initial[-1].stop]
         target[:], start[:] = values.transpose(0, 2, 1), initial
@@ -230,7 +233,7 @@ class Projector:
             start[:, :2] -= origin
         return request
 
-    def _blank(self, stated: np.ndarray) -> np.ndarray:
+    def _blank(self, stated: tuple[bool, ...]) -> np.ndarray:
         """What requests with these columns have in common."""
         at, w = self._rungs.request.at, self.weights
         blank = np.zeros(self._rungs.request.size)
@@ -264,7 +267,8 @@ class Projector:
         at, rows = self._rungs.reply.at, found.rows
         S, C = len(self._problem.vehicle.STATES), len(self._problem.vehicle.CONTROLS)
         first, states, controls = self._rungs.motion(rows)
-        path = np.concatenate([first[:, None], np.swapaxes(states, 1, 2)], axis=1)
+        path = np.empty((len(rows), self.horizon + 1, S))
+        path[:, 0], path[:, 1:] = first, states.swapaxes(1, 2)
         path[..., :2] += origin[:, None]
 
         def number(place: slice) -> np.ndarray:
@@ -272,7 +276,7 @@ class Projector:
 
         return Plan(
             states=path.reshape(*batch, self.horizon + 1, S),
-            controls=np.swapaxes(controls, 1, 2).reshape(*batch, self.horizon, C),
+            controls=controls.swapaxes(1, 2).reshape(*batch, self.horizon, C),
             status=found.status.reshape(batch),
             converged=(rows[:, at.converged.start] > 0).reshape(batch),
             iterations=found.iterations.reshape(batch),
@@ -305,10 +309,11 @@ def _whole(initial_state: Any) -> Any:
 
 def _origin(values: np.ndarray, initial: np.ndarray) -> np.ndarray:
     """`(N, 2)`: the given position, or the first sample that is finite; coordinates stay small in its frame."""
-    origin = initial[:, :2].copy()
-    far = ~(np.abs(origin).max(1, initial=0.0) <= _NOWHERE)  # NaN is far too
-    if far.any():
-        sound = np.isfinite(values[far, :, :2]).all(-1)
-        first = values[far, sound.argmax(1), :2]
-        origin[far] = np.where(sound.any(1)[:, None], first, 0.0)
-    return origin
+    given, first = initial[:, :2], values[:, 0, :2]
+    near = (np.abs(given) <= _NOWHERE).all(1)  # NaN is not near
+    if near.all():
+        return given.copy()
+    if not np.isfinite(first).all():
+        sound = np.isfinite(values[..., :2]).all(-1)
+        first = np.where(sound.any(1)[:, None], values[np.arange(len(values)), sound.argmax(1), :2], 0.0)
+    return np.where(near[:, None], given, first)

@@ -88,8 +88,10 @@ class Program:
         """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""
         count = len(rows)
         if 0 < count <= self.width:
-            source, sink = self.room(steps)
-            source[:, :count], source[:, count:] = rows.T, rows[-1:].T
+            source, sink = self._room(steps)
+            source[:, :count] = rows.T
+            if count < self.width:
+                source[:, count:] = rows[-1:].T
             self.once(source, sink, steps)
             return sink.T[:count].copy()
         groups = -(-count // self.width)
@@ -127,14 +129,18 @@ class Program:
         return held
 
     def room(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """For one group's arguments and results, zeros; a thread gets the same memory again."""
+        """For one group's arguments, zeros, and its results; a thread gets the same memory again."""
+        source, sink = self._room(steps)
+        source[:] = 0.0
+        return source, sink
+
+    def _room(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         held: tuple[int, np.ndarray, np.ndarray] | None = getattr(self._local, "room", None)
         if held is None or held[0] != steps:
             sizes = self._size(self.inputs, steps), 0 if self._in_place else self._size(self.outputs, steps)
             source, sink = (_aligned(1, size, self.width, self.dtype)[0] for size in sizes)
             sink[:] = 0.0
             held = self._local.room = steps, source, sink
-        held[1][:] = 0.0
         return held[1:]
 
     def once(self, source: np.ndarray, sink: np.ndarray, steps: int) -> None:
