@@ -112,6 +112,9 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
         settled[taken] = replies[better, at.converged.start] > 0
 
     attempt("hard", given, lambda warm: WARM if warm else COLD, warm=True)
+    seen = found.rows[:, at.any_sample.start] > 0
+    if (settled & seen & (found.status <= _HELD)).all():  # as nearly always
+        return found
     attempt("hard", given & ~(settled & (found.status <= _HELD)), lambda warm: AGAIN, warm=False)
     attempt("elastic", given & (found.status > _HELD), lambda warm: RELAX, warm=False)
 
