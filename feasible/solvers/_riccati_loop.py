@@ -196,10 +196,10 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     solved = active & kept(totals) & ((slope <= options.slope) | still)
     done = ~active | solved | (delta > _HOPELESS)
 
-    reach = jnp.minimum(1.0, options.margin / jnp.maximum(primal, 1e-9))
+    reach = jnp.minimum(1.0, options.margin / jnp.maximum(-primal, 1e-9))
     length = reach * state.cap
     trial_totals, trial = move(
-        kernel, it, step, length, jnp.minimum(1.0, options.margin / jnp.maximum(dual, 1e-9)), data
+        kernel, it, step, length, jnp.minimum(1.0, options.margin / jnp.maximum(-dual, 1e-9)), data
     )
     # A start knows nothing of the limits, and the way to them leads over larger defects: the first step is free.
     free = (state.count == 0.0) & jnp.isfinite(trial_totals.objective + trial_totals.infeasibility)

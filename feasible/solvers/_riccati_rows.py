@@ -38,7 +38,7 @@ class Barrier(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Of a step, `(B,)`: largest relative decrease of slacks and of prices, and slope of the barrier objective."""
+    """Of a step, `(B,)`: smallest relative change of slacks and of prices, 0 or less; slope of the barrier objective."""
 
     primal: Array
     dual: Array
@@ -181,9 +181,9 @@ def recover(
             dz = rise + W * dg
             ds, de, dw = mu / z - s - (s / z) * dz, mu / w - e + (e / w) * dz, -dz
             by_s, by_z = ds * (z * share), dz * (s * share)
-            primal, dual = jnp.maximum(primal, -de / e), jnp.maximum(dual, -dw / w)
+            primal, dual = jnp.minimum(primal, de / e), jnp.minimum(dual, dw / w)
             fall = fall + penalty * de - mu * de / e
-        primal, dual = jnp.maximum(primal, -by_s), jnp.maximum(dual, -by_z)
+        primal, dual = jnp.minimum(primal, by_s), jnp.minimum(dual, by_z)
         fall = fall - mu * by_s
         for store, entry in zip(step, (ds, dz, de, dw), strict=True):
             store.append(entry)
@@ -199,7 +199,7 @@ def judge(values: Vector, sides: Sequence[Side], barrier: Barrier, penalty: Any)
     cost, gaps, worst, products = zero, zero, zero, zero
     raised, positive = [], []
     for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
-        room = sign * (bound - values[i])
+        room = bound - values[i] if sign > 0 else values[i] - bound
         if e is not None:
             room, cost = room + e, cost + penalty * e
             positive.append(e)
