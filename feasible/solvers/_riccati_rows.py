@@ -38,7 +38,7 @@ class Barrier(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Of a step, `(B,)`: smallest relative change of slacks and of prices, at most 0; slope of the barrier objective."""
+    """Of a step, `(B,)`: smallest relative change of slacks and prices, at most 0; slope of the barrier objective."""
 
     primal: Array
     dual: Array
