@@ -23,8 +23,20 @@ OURS = {
     "riccati xla float32": (np.float32, "xla"),
 }
 PROJECTOR = "Projector"
-PEERS = ("SQP on HPIPM", "SQP on PIQP", "SQP on OSQP", "SQP on Clarabel", "CVXPY", "CasADi + IPOPT")
-MODULES = {"SQP on PIQP": "piqp", "CasADi + IPOPT": "casadi"}  # whose absence leaves a method out
+PEERS = (
+    "SQP on HPIPM",
+    "SQP on PIQP",
+    "SQP on OSQP",
+    "SQP on Clarabel",
+    "SQP on moreau",
+    "CVXPY",
+    "CasADi + IPOPT",
+)
+MODULES = {
+    "SQP on PIQP": "piqp",
+    "SQP on moreau": "moreau",
+    "CasADi + IPOPT": "casadi",
+}  # whose absence leaves a method out
 
 
 class Ours:
@@ -134,6 +146,7 @@ def make(name: str) -> Any:
         "SQP on PIQP": q.Piqp,
         "SQP on OSQP": q.Osqp,
         "SQP on Clarabel": q.Clarabel,
+        "SQP on moreau": q.Moreau,
         "CVXPY": q.ThroughCvxpy,
     }
     return Sqp(solvers[name]()) if name in solvers else Ipopt()

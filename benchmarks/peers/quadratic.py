@@ -132,6 +132,52 @@ class Piqp(Sparse):
         return np.asarray(result.x), y, status == piqp.PIQP_SOLVED, seconds
 
 
+class Moreau(Sparse):
+    """moreau's interior point on the processor, the fastest of the differentiable peers, without its derivative."""
+
+    def reset(self) -> None:
+        """Forgets nothing: a program has no memory of the last one."""
+
+    def solve(self, qp: QP) -> tuple[np.ndarray, np.ndarray, bool, float]:
+        """Z and y of one subproblem."""
+        import moreau
+
+        equal = qp.l == qp.u
+        above, below = np.isfinite(qp.u) & ~equal, np.isfinite(qp.l) & ~equal
+        A = sp.vstack([qp.A[equal], qp.A[above], -qp.A[below]]).tocsr()
+        b = np.concatenate([qp.u[equal], qp.u[above], -qp.l[below]])
+        starts, columns, values = _symmetric(qp.P)
+        first, last = int(equal.sum()), int(equal.sum() + above.sum())
+        pattern = len(qp.q), first, columns.tobytes(), A.indptr.tobytes(), A.indices.tobytes()
+        if pattern != getattr(self, "_pattern", None):  # set up once, which is not timed
+            self._pattern = pattern
+            self._solver = moreau.CompiledSolver(
+                n=len(qp.q), m=len(b), P_row_offsets=starts, P_col_indices=columns,
+                A_row_offsets=A.indptr, A_col_indices=A.indices,
+                cones=moreau.Cones(num_zero_cones=first, num_nonneg_cones=len(b) - first),
+                settings=moreau.Settings(device="cpu", solver="ipm"),
+            )  # fmt: skip
+        began = time.perf_counter()
+        self._solver.setup(values[None], A.data[None])
+        found = self._solver.solve(qp.q[None], b[None])
+        seconds = time.perf_counter() - began
+        y, dual = np.zeros(len(qp.l)), np.asarray(found.z)[0]
+        y[equal], y[above] = dual[:first], dual[first:last]
+        y[below] -= dual[last:]
+        z = np.asarray(found.x)[0]
+        return z, y, bool(np.isfinite(z).all() and self._solver.info.status[0] == moreau.SolverStatus.Solved), seconds
+
+
+def _symmetric(P: sp.csc_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row starts, columns and values of a symmetric matrix from its upper triangle, zeros that are stored included."""
+    upper = P.tocoo()
+    off = upper.row != upper.col
+    rows, columns = np.concatenate([upper.row, upper.col[off]]), np.concatenate([upper.col, upper.row[off]])
+    order = np.lexsort((columns, rows))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=P.shape[0]))])
+    return starts, columns[order], np.concatenate([upper.data, upper.data[off]])[order]
+
+
 class ThroughCvxpy(Sparse):
     """The subproblems of the `cvxpy` backend: a CVXPY problem each, compiled and handed to Clarabel."""
 

@@ -15,6 +15,7 @@ _COLORS = {
     "SQP on PIQP": "#e2953f",
     "SQP on OSQP": "#8a5a9e",
     "SQP on Clarabel": "#b04a78",
+    "SQP on moreau": "#3c9ab0",
     "CVXPY": "#7a7a7a",
     "CasADi + IPOPT": "#2b2b2b",
 }
