@@ -64,13 +64,18 @@ def agrees(solved, mine, change, *, share=0.9, widths=WIDTHS, floor=1e-2):
     assert found.solved.all()
 
     def value(problem):
-        states, controls, _, done = resolve(problem, *solution)
-        assert done.mean() >= 0.95  # rounding keeps one of a thousand from 1e-11
-        return np.where(done, (states * against[0]).sum((1, 2)) + (controls * against[1]).sum((1, 2)), np.nan)
+        states, controls, multipliers, done = resolve(problem, *solution)
+        if not done.all():  # rounding keeps one or two of a thousand from 1e-11, where another way may lead there
+            more = resolve(problem, states, controls, multipliers, SHARP._replace(mu_start=1e-8))
+            states, controls, done = (
+                np.where(done.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+                for a, b in zip((states, controls, done), (*more[:2], more[3]), strict=True)
+            )
+        assert done.all()
+        return (states * against[0]).sum((1, 2)) + (controls * against[1]).sum((1, 2))
 
     references = np.stack([(value(change(h)) - value(change(-h))) / (2 * h) for h in widths])
-    error = np.abs(mine - references) / np.maximum(np.abs(references), floor)
-    error = np.where(np.isnan(references), np.inf, error).min(0)  # every row has a reference of some width
+    error = (np.abs(mine - references) / np.maximum(np.abs(references), floor)).min(0)
     # The others have a limit that is about to bind or to let go, where the derivative has a kink.
     assert (error <= 1e-4).mean() >= share, error
     assert (error <= 1e-2).all(), error

@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -30,15 +31,11 @@ def available(name: str) -> str:
 
 def compiling(name: str, rows: Rows) -> float:
     """Seconds from nothing to the first answer, less those of the second; machine code of earlier runs is not used."""
-    kept = os.environ.get("FEASIBLE_CACHE")
-    os.environ["FEASIBLE_CACHE"] = ""
-    began = time.perf_counter()
-    method = make(name)
-    method.prepare(rows)
-    first = time.perf_counter() - began
-    del os.environ["FEASIBLE_CACHE"]
-    if kept is not None:
-        os.environ["FEASIBLE_CACHE"] = kept
+    with mock.patch.dict(os.environ, FEASIBLE_CACHE=""):
+        began = time.perf_counter()
+        method = make(name)
+        method.prepare(rows)
+        first = time.perf_counter() - began
     one = rows.take(slice(0, 1))
     return first - (method.row(one, fresh=True).seconds if isinstance(method, Ours) else 0.0)
 

@@ -79,24 +79,18 @@ class Clarabel(Sparse):
 
     def solve(self, qp: QP) -> tuple[np.ndarray, np.ndarray, bool, float]:
         """Z and y of one subproblem."""
-        equal = qp.l == qp.u
-        above, below = np.isfinite(qp.u) & ~equal, np.isfinite(qp.l) & ~equal
-        A = sp.vstack([qp.A[equal], qp.A[above], -qp.A[below]]).tocsc()
-        b = np.concatenate([qp.u[equal], qp.u[above], -qp.l[below]])
-        counts = int(equal.sum()), int(above.sum()), int(below.sum())
-        cones = [clarabel.ZeroConeT(counts[0]), clarabel.NonnegativeConeT(counts[1] + counts[2])]
+        A, b, kinds = _conic(qp)
+        zeros = int(kinds[0].sum())
+        cones = [clarabel.ZeroConeT(zeros), clarabel.NonnegativeConeT(len(b) - zeros)]
         settings = clarabel.DefaultSettings()
         settings.verbose, settings.max_threads = False, 1
         settings.tol_feas = settings.tol_gap_abs = settings.tol_gap_rel = 1e-6
+        csc = A.tocsc()
         began = time.perf_counter()
-        solution = clarabel.DefaultSolver(qp.P, qp.q, A, b, cones, settings).solve()
+        solution = clarabel.DefaultSolver(qp.P, qp.q, csc, b, cones, settings).solve()
         seconds = time.perf_counter() - began
-        y, dual = np.zeros(len(qp.l)), np.asarray(solution.z)
-        y[equal] = dual[: counts[0]]
-        y[above] = dual[counts[0] : counts[0] + counts[1]]
-        y[below] -= dual[counts[0] + counts[1] :]
         good = solution.status in (clarabel.SolverStatus.Solved, clarabel.SolverStatus.AlmostSolved)
-        return np.asarray(solution.x), y, good, seconds
+        return np.asarray(solution.x), _prices(kinds, np.asarray(solution.z)), good, seconds
 
 
 class Piqp(Sparse):
@@ -133,39 +127,48 @@ class Piqp(Sparse):
 
 
 class Moreau(Sparse):
-    """moreau's interior point on the processor, the fastest of the differentiable peers, without its derivative."""
-
-    def reset(self) -> None:
-        """Forgets nothing: a program has no memory of the last one."""
+    """moreau on the processor, without the derivative with which it is the fastest of the differentiable peers."""
 
     def solve(self, qp: QP) -> tuple[np.ndarray, np.ndarray, bool, float]:
         """Z and y of one subproblem."""
         import moreau
 
-        equal = qp.l == qp.u
-        above, below = np.isfinite(qp.u) & ~equal, np.isfinite(qp.l) & ~equal
-        A = sp.vstack([qp.A[equal], qp.A[above], -qp.A[below]]).tocsr()
-        b = np.concatenate([qp.u[equal], qp.u[above], -qp.l[below]])
+        A, b, kinds = _conic(qp)
         starts, columns, values = _symmetric(qp.P)
-        first, last = int(equal.sum()), int(equal.sum() + above.sum())
-        pattern = len(qp.q), first, columns.tobytes(), A.indptr.tobytes(), A.indices.tobytes()
+        zeros = int(kinds[0].sum())
+        pattern = len(qp.q), zeros, columns.tobytes(), A.indptr.tobytes(), A.indices.tobytes()
         if pattern != getattr(self, "_pattern", None):  # set up once, which is not timed
             self._pattern = pattern
             self._solver = moreau.CompiledSolver(
                 n=len(qp.q), m=len(b), P_row_offsets=starts, P_col_indices=columns,
                 A_row_offsets=A.indptr, A_col_indices=A.indices,
-                cones=moreau.Cones(num_zero_cones=first, num_nonneg_cones=len(b) - first),
+                cones=moreau.Cones(num_zero_cones=zeros, num_nonneg_cones=len(b) - zeros),
                 settings=moreau.Settings(device="cpu", solver="ipm"),
             )  # fmt: skip
         began = time.perf_counter()
         self._solver.setup(values[None], A.data[None])
         found = self._solver.solve(qp.q[None], b[None])
         seconds = time.perf_counter() - began
-        y, dual = np.zeros(len(qp.l)), np.asarray(found.z)[0]
-        y[equal], y[above] = dual[:first], dual[first:last]
-        y[below] -= dual[last:]
         z = np.asarray(found.x)[0]
-        return z, y, bool(np.isfinite(z).all() and self._solver.info.status[0] == moreau.SolverStatus.Solved), seconds
+        good = bool(np.isfinite(z).all() and self._solver.info.status[0] == moreau.SolverStatus.Solved)
+        return z, _prices(kinds, np.asarray(found.z)[0]), good, seconds
+
+
+def _conic(qp: QP) -> tuple[sp.csr_matrix, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """A and b of b - A z = 0, then >= 0; and which rows of the program are equal, bounded above, bounded below."""
+    equal = qp.l == qp.u
+    above, below = np.isfinite(qp.u) & ~equal, np.isfinite(qp.l) & ~equal
+    A = sp.vstack([qp.A[equal], qp.A[above], -qp.A[below]]).tocsr()
+    return A, np.concatenate([qp.u[equal], qp.u[above], -qp.l[below]]), (equal, above, below)
+
+
+def _prices(kinds: tuple[np.ndarray, np.ndarray, np.ndarray], dual: np.ndarray) -> np.ndarray:
+    """Multipliers of the program's rows from those of `_conic`'s."""
+    equal, above, below = kinds
+    y, first, last = np.zeros(len(equal)), int(equal.sum()), int(equal.sum() + above.sum())
+    y[equal], y[above] = dual[:first], dual[first:last]
+    y[below] -= dual[last:]
+    return y
 
 
 def _symmetric(P: sp.csc_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
