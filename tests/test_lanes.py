@@ -7,7 +7,7 @@ pytest.importorskip("llvmlite", reason="the lanes engine needs llvmlite")
 
 from feasible.solvers._lanes import Program
 from feasible.solvers._lanes_memory import HORIZON
-from feasible.solvers._lanes_stream import Stream
+from feasible.solvers._lanes_stream import Stream, _Pace
 
 NUMBER, ARRAY = np.zeros(()), np.zeros(HORIZON)
 
@@ -82,10 +82,20 @@ def test_a_stream_gives_every_row_what_it_gets_alone(rng):
         )[:3]
 
     number = np.zeros(())
-    stream = Stream(turns, (ARRAY, number), (ARRAY, number, number), lambda s: s[:2], lambda s: s[2], np.float64, 4)
+    leaves = (lambda s: s[:2]), (lambda s: s[2]), (lambda s: s[1])
+    stream = Stream(turns, (ARRAY, number), (ARRAY, number, number), *leaves, np.float64, 4)
     start, wanted = rng.normal(size=(41, 9)), rng.integers(1, 60, 41).astype(float)
     found, count = stream((start, wanted))
     np.testing.assert_array_equal(count, wanted)
     np.testing.assert_allclose(found, start * 1.5 ** wanted[:, None], rtol=1e-12)
     alone, _ = stream((start[7:8], wanted[7:8]))
     np.testing.assert_array_equal(alone[0], found[7])
+
+
+@pytest.mark.parametrize(("turns", "fits"), [([9.0], 9), ([5.0, 5.0, 5.0, 10.0], 5), ([30.0, 31.0], 31)])
+def test_a_burst_is_as_long_as_recent_rows_took(turns, fits):
+    pace = _Pace()
+    pace.saw(np.full(600, 20.0))
+    for _ in range(40):
+        pace.saw(np.resize(turns, 16))
+    assert pace.burst == fits

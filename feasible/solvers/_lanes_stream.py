@@ -12,14 +12,17 @@ import numpy as np
 from feasible.solvers._lanes import Program
 from feasible.solvers._threads import cores, share
 
-_BURST = 12.0  # iterations until rows that are done make room
+_BURSTS = np.arange(4.0, 33.0)  # iterations until rows that are done make room
+_CHANGE = 0.8  # what it takes to make room, in iterations
+_RECENT = 512  # rows that tell how long the next ones will take
 
 
 class Stream:
     """A compiled loop in bursts: a row that is done makes room in its lane for the next one.
 
-    Rows need unequal numbers of iterations, and a group of lanes would wait for its slowest. A row's result does not
-    depend on its neighbours, for its lane starts afresh.
+    Rows need unequal numbers of iterations, and a group of lanes would wait for its slowest. How long a burst is
+    follows from how many iterations recent rows needed. A row's result depends neither on that nor on its neighbours,
+    for its lane starts afresh and stops when it is done.
 
     Args:
         function: of (given, state, fresh, most) to the state after at most that many iterations; a row starts anew
@@ -28,6 +31,7 @@ class Stream:
         state: of the loop; such a pytree.
         answer: of a state: a pytree of some of its leaves, wanted of rows that are done.
         done: of a state: its leaf that is positive where a row is done.
+        turns: of a state: its leaf that counts a row's iterations.
         dtype: float32 or float64.
         width: rows in a vector.
     """
@@ -39,6 +43,7 @@ class Stream:
         state: Any,
         answer: Callable[[Any], Any],
         done: Callable[[Any], Any],
+        turns: Callable[[Any], Any],
         dtype: Any,
         width: int | None = None,
     ):
@@ -54,7 +59,8 @@ class Stream:
         )
         numbered = jax.tree.unflatten(tree, list(range(first, first + len(leaves))))
         self._wanted, self._tree = jax.tree.flatten(answer(numbered))
-        self._done = done(numbered)
+        self._done, self._turns = done(numbered), turns(numbered)
+        self._pace = _Pace()
         self._given, self._known = first, dict[int, _Places]()
 
     def __call__(self, arguments: Any) -> Any:
@@ -74,7 +80,6 @@ class Stream:
         def work(_: int) -> None:
             source, sink = run.room(steps)
             source[at.done] = 1.0
-            source[at.most] = _BURST if waiting else np.inf  # nobody waits for room
             row = np.full(run.width, -1)
             while True:
                 idle = np.flatnonzero(row < 0)
@@ -85,10 +90,13 @@ class Stream:
                 source[at.fresh, lanes] = 1.0
                 if (row < 0).all():
                     return
+                # Once nobody waits for room, none is made.
+                source[at.most] = self._pace.burst if waiting and len(new) == len(idle) else np.inf
                 run.once(source, sink, steps)
                 source[at.fresh] = 0.0
                 lanes = np.flatnonzero((source[at.done] > 0.0) & (row >= 0))
                 if lanes.size:
+                    self._pace.saw(source[at.turns, lanes])
                     for p, q in at.stretches:
                         result[row[lanes], q] = source[p][:, lanes].T
                     row[lanes] = -1
@@ -116,6 +124,7 @@ class Stream:
                 given=count,
                 horizons=slice(scalars, scalars + (self._given - count) * steps),
                 done=places[self._done].start,
+                turns=places[self._turns].start,
                 fresh=scalars - 2,
                 most=scalars - 1,
                 wanted=wanted,
@@ -124,13 +133,28 @@ class Stream:
         return self._known[steps]
 
 
+class _Pace:
+    """How long a burst should be: the shorter, the sooner rows that are done make room, which takes its time too."""
+
+    def __init__(self) -> None:
+        self.burst = 12.0  # until something is known
+        self._turns, self._news = np.empty(0), 0
+
+    def saw(self, turns: np.ndarray) -> None:
+        """Rows that are done, and after how many iterations; of several threads the last one counts."""
+        self._turns, self._news = np.concatenate([turns, self._turns[: _RECENT - len(turns)]]), self._news + len(turns)
+        if self._news >= min(len(self._turns), _RECENT // 4):
+            bursts = np.ceil(self._turns[:, None] / _BURSTS)
+            self.burst, self._news = _BURSTS[np.argmin((bursts * (_BURSTS + _CHANGE)).mean(0))], 0
+
+
 class _Places(NamedTuple):
     """Of a stream's memory, for one horizon.
 
     Attributes:
         order: of the leaves that rows are given, scalars first.
         given: how many of these are scalars. horizons: where the others lie.
-        done, fresh, most: scalars of the loop.
+        done, turns, fresh, most: scalars of the loop.
         wanted: where the leaves of an answer go. stretches: pairs of where some lie together and where they go.
     """
 
@@ -138,6 +162,7 @@ class _Places(NamedTuple):
     given: int
     horizons: slice
     done: int
+    turns: int
     fresh: int
     most: int
     wanted: list[slice]

@@ -186,7 +186,8 @@ def _solve_in_lanes(kernel: Kernel, width: int | None) -> Engine:
 
     arguments = example(kernel, np.zeros(()), np.zeros(HORIZON))
     state = jax.eval_shape(lambda a: loop.begin(kernel, *a), arguments)
-    stream = Stream(turns, arguments, state, answer, lambda state: state.done, kernel.stage.dtype, width)
+    leaves = (lambda state: state.done), (lambda state: state.count)
+    stream = Stream(turns, arguments, state, answer, *leaves, kernel.stage.dtype, width)
 
     def engine(arguments: Any, take: Take) -> None:
         found = stream(arguments)
