@@ -249,8 +249,10 @@ class Kernel:
         low, inverse, pivot = la.factor(held, _FLOOR)
         return [-v for v in la.solve(low, inverse, [jnp.where(f, v, 0.0) for f, v in zip(free, p, strict=True)])], pivot
 
-    def forward(self, it: Iterate, data: Data, gains: Gains, dx0: Vector, mu: Array) -> tuple[Iterate, Scores]:
-        """The step as an iterate's difference, and its scores."""
+    def forward(
+        self, it: Iterate, data: Data, gains: Gains, dx0: Vector, mu: Array, *, rise: bool = False
+    ) -> tuple[Iterate, Scores]:
+        """The step as an iterate's difference, and its scores; with `rise` if that is asked for."""
         stage = self.stage
         zero = jnp.zeros_like(it.x0[0])
 
@@ -276,7 +278,7 @@ class Kernel:
                 fall = fall + v * d
             return (ahead, scores._replace(fall=fall)), (ahead, du, join(steps))
 
-        scores = Scores(zero, zero, zero)
+        scores = Scores(zero, zero, zero, zero if rise else None)
         entry = Barrier([], [], [], [])
         if stage.entry.rows:
             values, slopes = stage.entry.along(entered(it), [*dx0, *(zero for _ in it.u)])

@@ -41,6 +41,10 @@ class Options(NamedTuple):
         defect: largest defect of a converged row in typical units. gap: largest violation in units of the limits.
         slope: of the Lagrangian, or `fall`: predicted relative fall of the objective, that counts as stationary.
         last: predicted relative fall of a full step after which a row is done: Newton's method squares it.
+        change: largest relative change of a slack or a price in such a step, and in one that shows a row as stationary;
+            read only where rows have to be `central`.
+        full: length of a step that counts as full. One of 0.8 leaves 4 % of what there was to gain, but prices and
+            slacks a fifth of the way from where they belong.
     """
 
     iterations: int = 200
@@ -56,6 +60,8 @@ class Options(NamedTuple):
     slope: float = 1e-6
     fall: float = 1e-7
     last: float = 1e-5
+    change: float = 1e6
+    full: float = 0.98
 
 
 class State(NamedTuple):
@@ -81,7 +87,7 @@ class State(NamedTuple):
 # Regularisation δ, in units of m² per physical unit squared (`Kernel.metric`)
 _FIRST = 1e-3  # after a trial that was refused
 _LEAST = 1e-6  # below, none
-_CONVEXIFY = 1e-5  # after a problem that was not convex
+_CONVEXIFY = 1e-4  # after a problem that was not convex
 _HOPELESS = 1e8  # above, the row is given up
 _FAINT = 1e-4  # smallest first barrier parameter [m²]
 _GIVEN = 20.0  # times larger where the first state is given: samples need not fit it, and the way to them needs room
@@ -136,8 +142,13 @@ def advance(
     state: State,
     most: Array | None = None,
     few: Array | None = None,
+    *,
+    central: bool = False,
 ) -> State:
-    """Iterates until every row is done, `most` times at most, or until no more than `few` rows are left."""
+    """Iterates until every row is done, `most` times at most, or until no more than `few` rows are left.
+
+    Rows that have to be `central` are not done before every slack and price is where the barrier wants it.
+    """
     options = resolved(kernel, options, data)
     turns = jnp.inf if most is None else most
 
@@ -147,7 +158,7 @@ def advance(
         return jnp.any(going) if few is None else jnp.sum(going) > few
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
-        return _iterate(kernel, data, options, carry[0]), carry[1] + 1.0
+        return _iterate(kernel, data, options, carry[0], central), carry[1] + 1.0
 
     return jax.lax.while_loop(unfinished, turn, (state, jnp.zeros_like(state.count)))[0]
 
@@ -177,10 +188,10 @@ def burst(kernel: Kernel, it: Iterate, data: Data, options: Options, state: Stat
     return advance(kernel, data, options, state, most)
 
 
-def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> State:
+def _iterate(kernel: Kernel, data: Data, options: Options, state: State, central: bool) -> State:
     it, totals, mu, delta = state.it, state.totals, state.mu, state.delta
     gains, dx0, slope, pivot = kernel.backward(it, data, mu, delta)
-    step, (primal, dual, fall) = kernel.forward(it, data, gains, dx0, mu)
+    step, (primal, dual, fall, rise) = kernel.forward(it, data, gains, dx0, mu, rise=central)
     convex = pivot > 0.0
     pairs = sides(kernel, it)
     count = data.steps * pairs[0] + pairs[1]
@@ -193,20 +204,22 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     # Regularisation makes the predicted fall look small, so it counts only where there is next to none.
     gain = jnp.abs(fall) / (1e-5 + totals.objective)
     still = convex & (delta <= 1e-2) & (gain <= options.fall)
-    solved = active & kept(totals) & ((slope <= options.slope) | still)
+    good = active
+    if rise is not None:
+        good = good & (jnp.maximum(rise, -jnp.minimum(primal, dual)) <= options.change)
+    solved = good & kept(totals) & ((slope <= options.slope) | still)
     done = ~active | solved | (delta > _HOPELESS)
 
     reach = jnp.minimum(1.0, options.margin / jnp.maximum(-primal, 1e-9))
     length = reach * state.cap
-    trial_totals, trial = move(
-        kernel, it, step, length, jnp.minimum(1.0, options.margin / jnp.maximum(-dual, 1e-9)), data
-    )
+    dual_length = jnp.minimum(1.0, options.margin / jnp.maximum(-dual, 1e-9))
+    trial_totals, trial = move(kernel, it, step, length, dual_length, data, follow=not central)
     # A start knows nothing of the limits, and the way to them leads over larger defects: the first step is free.
     free = (state.count == 0.0) & jnp.isfinite(trial_totals.objective + trial_totals.infeasibility)
     accepted = convex & (free | _acceptable(totals, trial_totals, mu, fall, length))
 
     take = accepted & ~done
-    arrived = take & (delta == 0.0) & (length > 0.98) & (gain <= options.last) & kept(trial_totals)
+    arrived = take & good & (delta == 0.0) & (length > options.full) & (gain <= options.last) & kept(trial_totals)
     solved, stopped = solved | arrived, done | arrived
     it = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial, it)
     stuck = trial_totals.infeasibility > 0.5 * totals.infeasibility

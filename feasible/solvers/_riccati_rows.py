@@ -24,6 +24,7 @@ from feasible.solvers import _riccati_algebra as la
 from feasible.solvers._riccati_algebra import Matrix, Vector
 from feasible.solvers._riccati_stage import Signals
 
+_FOLLOWS = 5.0  # times the room of its row that a slack may be to follow it down; less is left to the next steps
 _TOGETHER = 4  # slacks whose product one logarithm takes: 1e-7 to the fourth is still a normal float32
 Side = tuple[int, float, float]  # sign · value <= sign · bound: place of the value among its signals, sign, bound
 
@@ -38,11 +39,18 @@ class Barrier(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Of a step, `(B,)`: smallest relative change of slacks and prices, at most 0; slope of the barrier objective."""
+    """Of a step, `(B,)`.
+
+    Attributes:
+        primal, dual: smallest relative change of slacks, and of prices, at most 0.
+        fall: slope of the barrier objective.
+        rise: largest relative change of both, at least 0; None where nobody asks.
+    """
 
     primal: Array
     dual: Array
     fall: Array
+    rise: Array | None
 
 
 class Totals(NamedTuple):
@@ -165,7 +173,7 @@ def recover(
     values: Vector, slopes: Vector, sides: Sequence[Side], barrier: Barrier, mu: Array, penalty: Any, scores: Scores
 ) -> tuple[Barrier, Scores]:
     """Steps of slacks and prices where the signals move by `slopes`, and the scores with them."""
-    primal, dual, fall = scores
+    primal, dual, fall, rise = scores
     step = Barrier([], [], [], [])
     for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
         g, dg = sign * (values[i] - bound), sign * slopes[i]
@@ -184,32 +192,36 @@ def recover(
             primal, dual = jnp.minimum(primal, de / e), jnp.minimum(dual, dw / w)
             fall = fall + penalty * de - mu * de / e
         primal, dual = jnp.minimum(primal, by_s), jnp.minimum(dual, by_z)
+        rise = None if rise is None else jnp.maximum(rise, jnp.maximum(by_s, by_z))
         fall = fall - mu * by_s
         for store, entry in zip(step, (ds, dz, de, dw), strict=True):
             store.append(entry)
-    return step, Scores(primal, dual, fall)
+    return step, Scores(primal, dual, fall, rise)
 
 
-def judge(values: Vector, sides: Sequence[Side], barrier: Barrier, penalty: Any) -> tuple[Barrier, Totals, list[Array]]:
+def judge(
+    values: Vector, follow: Sequence[bool], sides: Sequence[Side], barrier: Barrier, penalty: Any
+) -> tuple[Barrier, Totals, list[Array]]:
     """The barrier with slacks raised to the room that rows leave, what they add to the totals, and positive numbers.
 
-    Of these the totals want the logarithms, which `logarithms` takes of all rows of a step together.
+    Slacks of rows that they `follow` come down to their room too, unless it is broken or much less. Of the numbers the
+    totals want the logarithms, which `logarithms` takes of all rows of a step together.
     """
     zero = jnp.zeros_like(barrier.s[0])
     cost, gaps, worst, products = zero, zero, zero, zero
-    raised, positive = [], []
+    slacks, positive = [], []
     for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
         room = bound - values[i] if sign > 0 else values[i] - bound
         if e is not None:
             room, cost = room + e, cost + penalty * e
             positive.append(e)
             products = products + e * w
-        s = jnp.maximum(s, room)
-        raised.append(s)
+        s = jnp.where(_FOLLOWS * room > s, room, s) if follow[i] else jnp.maximum(s, room)
+        slacks.append(s)
         positive.append(s)
         gap = s - room
         gaps, worst, products = gaps + gap, jnp.maximum(worst, gap), products + s * z
-    return barrier._replace(s=raised), Totals(cost, zero, gaps, zero, worst, products), positive
+    return barrier._replace(s=slacks), Totals(cost, zero, gaps, zero, worst, products), positive
 
 
 def logarithms(positive: Sequence[Array]) -> Array:

@@ -186,6 +186,12 @@ class Signals:
         return [e or 0.0 for e in row[: self._states]]
 
     @property
+    def bent(self) -> list[bool]:
+        """Which rows are not affine in the state and the control."""
+        _, gradients = _split(self._first.pattern, len(self.rows), self._size)
+        return [any(e is ... for e in row) for row in gradients]
+
+    @property
     def states_read(self) -> list[int]:
         """Components of the state that some row depends on."""
         _, gradients = _split(self._first.pattern, len(self.rows), self._size)

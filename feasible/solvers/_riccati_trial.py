@@ -2,7 +2,9 @@
 
 Making or moving a point and judging it are one scan, so that no iterate is read twice. After a move, slacks are raised
 to the room that the rows leave: that never makes a slack wrong, and a row that turned out to have room does not hold
-the next step up.
+the next step up. Slacks of rows that bend, such as the length of the jerk, come down to it too, if it is not much less:
+such a row is satisfied, and what a step did not foresee of its room should not count as infeasible. Rows that have to
+be central do without, for what steps do not foresee shows how far they are from where they belong.
 """
 
 from __future__ import annotations
@@ -40,16 +42,29 @@ def _missed(kernel: Kernel, x: list[Array], target: list[Array], weight: list[Ar
 def enter(kernel: Kernel, it: Iterate, data: Data, make: Make) -> tuple[Totals, Iterate]:
     """The totals of states and controls with a first barrier, and both together as an iterate."""
     zero = jnp.zeros_like(it.x0[0])
-    return _judged(kernel, it, data, None, zero, zero, make)
+    return _judged(kernel, it, data, None, zero, zero, make, follow=False)
 
 
-def move(kernel: Kernel, it: Iterate, step: Iterate, primal: Array, dual: Array, data: Data) -> tuple[Totals, Iterate]:
-    """The totals of the iterate after steps of the given lengths for motion and slacks, and for prices; and it."""
-    return _judged(kernel, it, data, step, primal, dual, lambda values, sides, soft, barrier: barrier)
+def move(
+    kernel: Kernel, it: Iterate, step: Iterate, primal: Array, dual: Array, data: Data, *, follow: bool
+) -> tuple[Totals, Iterate]:
+    """The totals of the iterate after steps of the given lengths for motion and slacks, and for prices; and it.
+
+    With `follow`, slacks of rows that bend come down to the room that is left.
+    """
+    return _judged(kernel, it, data, step, primal, dual, lambda values, sides, soft, barrier: barrier, follow=follow)
 
 
 def _judged(
-    kernel: Kernel, it: Iterate, data: Data, step: Iterate | None, primal: Array, dual: Array, make: Make
+    kernel: Kernel,
+    it: Iterate,
+    data: Data,
+    step: Iterate | None,
+    primal: Array,
+    dual: Array,
+    make: Make,
+    *,
+    follow: bool,
 ) -> tuple[Totals, Iterate]:
     stage, soft = kernel.stage, kernel.soft()
     zero = jnp.zeros_like(it.x0[0])
@@ -74,8 +89,8 @@ def _judged(
         for f, signals, sides, part in kernel.parts(barrier):
             values = signals.value([*at[f], *u])
             part = make(values, sides, [next(flags) for _ in sides], part)
-            raised, found, positive = judge(values, sides, part, kernel.penalty)
-            parts.append(raised)
+            part, found, positive = judge(values, [follow and b for b in signals.bent], sides, part, kernel.penalty)
+            parts.append(part)
             arguments += positive
             total = total.plus(found)
         return (following, total._replace(logs=total.logs + logarithms(arguments))), (following, u, join(parts))
@@ -91,7 +106,9 @@ def _judged(
     if stage.entry.rows:
         values = stage.entry.value(entered(moved))
         entry = make(values, kernel.entry_sides, kernel.soft(entry=True), entry)
-        entry, found, positive = judge(values, kernel.entry_sides, entry, kernel.penalty)
+        entry, found, positive = judge(
+            values, [follow and b for b in stage.entry.bent], kernel.entry_sides, entry, kernel.penalty
+        )
         total = total.plus(found)._replace(logs=total.logs + logarithms(positive))
     return total, moved._replace(entry=entry)
 

@@ -40,7 +40,7 @@ ATTEMPTS = (  # a quick one; patient ones that come down from a large barrier, f
     Options(quick=0.3, slow=1.2, room=1.0, share=_FAR),
 )
 # What float32 can tell apart, and half of what it is asked for: 1 mm and an excess of 1e-3 of a limit
-SINGLE = Options(mu_end=1e-7, defect=5e-5, gap=5e-4, slope=1e-3, fall=1e-6, last=1e-4)
+SINGLE = Options(mu_end=8e-8, defect=5e-5, gap=5e-4, slope=1e-3, fall=1e-6, last=3e-4, full=0.8)
 
 Engine = Callable[..., Any]
 Take = Callable[[slice | np.ndarray, State], None]  # is handed rows and their answers
@@ -145,7 +145,7 @@ class Riccati:
         return _compile(_Structure((*key, self.width, np.dtype(self.dtype).name, engine, task), problem, elastic))
 
 
-_ACCURACY = ("mu_end", "defect", "gap", "slope", "fall", "last")
+_ACCURACY = ("mu_end", "defect", "gap", "slope", "fall", "last", "full")
 
 
 def solve(
