@@ -151,8 +151,9 @@ def _layer(setup: _Setup) -> Any:
         wide = hard if setup.size == 8 else Kernel(Stage(setup.problem, np.float64), None)
 
     def solved(values: Any, start: Any) -> tuple[Any, Reply]:
-        request = _request(hard, setup, values, start)
-        return request, prepared(lambda given: _answer(hard, given))(request)
+        with jax.enable_x64(setup.size == 8):  # float32 stays what it is where a program is in float64 otherwise
+            request = _request(hard, setup, values, start)
+            return request, prepared(lambda given: _answer(hard, given))(request)
 
     @jax.custom_vjp
     def layer(values: Any, start: Any) -> tuple[Any, Any, Any, Any]:
@@ -256,7 +257,7 @@ def _pulled(kernel: Kernel, request: Request, reply: Reply, against: Cotangent) 
     )
     number = jnp.zeros_like(request.warm)
     options = _numbers(_POLISH, number)
-    state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options))
+    state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options), central=True)
     found: Adjoint = adjoint(kernel, state.it, data, options.mu_end, against, whole=False)
     sound = (state.solved > 0) & (reply.iterations > 0)
     for leaf in jax.tree.leaves(found):

@@ -55,13 +55,14 @@ def test_its_gradient_is_the_implicit_derivative(noisy, compiled):
     np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_float32_has_the_derivative_of_float64(noisy, compiled):
+@pytest.mark.parametrize("x64", [False, True])
+def test_float32_has_the_derivative_of_float64(noisy, compiled, x64):
     _, weight, _, gradient = compiled
 
     def total(values):
         return jnp.sum(weight.astype(np.float32) * feasible.jax.project(values, VEHICLE, LIMITS, dt=DT).samples)
 
-    with jax.enable_x64(False):
+    with jax.enable_x64(x64):  # JAX's default type is not that of the values where it is float64
         single = jax.jit(jax.grad(total))(jnp.asarray(noisy, jnp.float32))
         assert single.dtype == jnp.float32
     size = np.linalg.norm(gradient, axis=(1, 2))
