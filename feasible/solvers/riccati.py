@@ -39,7 +39,7 @@ ATTEMPTS = (  # a quick one; patient ones that come down from a large barrier, f
     Options(quick=0.2, slow=0.8, share=_FAR),
     Options(quick=0.3, slow=1.2, room=1.0, share=_FAR),
 )
-# What float32 can tell apart, and half of what it is asked for: 1 mm and an excess of 1e-3 of a limit
+# What float32 can tell apart, and less than what it is asked for: 1 mm and an excess of 1e-3 of a limit
 SINGLE = Options(mu_end=8e-8, defect=5e-5, gap=5e-4, slope=1e-3, fall=1e-6, last=3e-4, full=0.8)
 
 Engine = Callable[..., Any]
@@ -63,8 +63,8 @@ class Riccati:
     """The backend with options, for `project(..., backend=Riccati(...))`.
 
     Attributes:
-        dtype: float64, or float32: two to three times as fast; positions are then 0.06 to 0.24 mm away in the median
-            and 0.5 mm in the last of a hundred rows, objectives less than 0.01 % there.
+        dtype: float64, or float32: two to three times as fast; positions are then 0.07 to 0.33 mm away in the median
+            and 0.5 to 0.9 mm in the last of a hundred rows, objectives less than 0.01 % there.
         engine: "lanes" or "xla"; None for "lanes" where llvmlite is installed.
         width: rows in a vector of the "lanes" engine; None for as many as fit. 1 is for a single row: a vector then
             holds steps instead, and the row takes a third of the time.
