@@ -204,10 +204,10 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State, central
     # Regularisation makes the predicted fall look small, so it counts only where there is next to none.
     gain = jnp.abs(fall) / (1e-5 + totals.objective)
     still = convex & (delta <= 1e-2) & (gain <= options.fall)
-    good = active
+    settled = active
     if rise is not None:
-        good = good & (jnp.maximum(rise, -jnp.minimum(primal, dual)) <= options.change)
-    solved = good & kept(totals) & ((slope <= options.slope) | still)
+        settled = settled & (jnp.maximum(rise, -jnp.minimum(primal, dual)) <= options.change)
+    solved = settled & kept(totals) & ((slope <= options.slope) | still)
     done = ~active | solved | (delta > _HOPELESS)
 
     reach = jnp.minimum(1.0, options.margin / jnp.maximum(-primal, 1e-9))
@@ -219,7 +219,7 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State, central
     accepted = convex & (free | _acceptable(totals, trial_totals, mu, fall, length))
 
     take = accepted & ~done
-    arrived = take & good & (delta == 0.0) & (length > options.full) & (gain <= options.last) & kept(trial_totals)
+    arrived = take & settled & (delta == 0.0) & (length > options.full) & (gain <= options.last) & kept(trial_totals)
     solved, stopped = solved | arrived, done | arrived
     it = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial, it)
     stuck = trial_totals.infeasibility > 0.5 * totals.infeasibility
