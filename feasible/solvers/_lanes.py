@@ -70,55 +70,34 @@ class Program:
         leaves = jax.tree.leaves(arguments)
         steps = next(a.shape[1] for a, long in zip(leaves, self.inputs, strict=True) if long)
         count = len(leaves[0])
-        if count <= self.width:
-            found = self.flat(np.concatenate([leaves[i].reshape(count, -1) for i in self._order], axis=1), steps)
-            return jax.tree.unflatten(self._tree, [found[:, place] for place in self._columns(steps)])
-        groups = -(-count // self.width)
-        packed = _aligned(groups, self._size(self.inputs, steps), self.width, self.dtype)
-        for place, leaf in zip(self.places(self.inputs, steps), leaves, strict=True):
-            packed[:, place] = self._grouped(leaf.reshape(count, -1))
-        result = self._groups(packed, steps)
-        out = []
-        for place, long in zip(self.places(self.outputs, steps), self.outputs, strict=True):
-            values = np.swapaxes(result[:, place], 1, 2).reshape(groups * self.width, -1)[:count]
-            out.append(values if long else values[:, 0])
-        return jax.tree.unflatten(self._tree, out)
+        rows = np.concatenate([leaves[i].reshape(count, -1) for i in self._order], axis=1, dtype=self.dtype)
+        found = self.flat(rows, steps)
+        return jax.tree.unflatten(self._tree, [found[:, place] for place in self._columns(steps)])
 
     def flat(self, rows: np.ndarray, steps: int) -> np.ndarray:
         """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""
-        count = len(rows)
-        if 0 < count <= self.width:
-            source, sink = self._room(steps)
-            source[:, :count] = rows.T
-            if count < self.width:
-                source[:, count:] = rows[-1:].T
-            self.once(source, sink, steps)
-            return sink.T[:count].copy()
-        groups = -(-count // self.width)
-        packed = _aligned(groups, rows.shape[1], self.width, self.dtype)
-        packed[:] = self._grouped(rows)
-        return np.swapaxes(self._groups(packed, steps), 1, 2).reshape(groups * self.width, -1)[:count]
-
-    def _grouped(self, rows: np.ndarray) -> np.ndarray:
-        """The view `(groups, n, width)` of rows `(N, n)`; the last rows come again in the lanes that are left."""
-        count = len(rows)
-        groups = -(-count // self.width)
-        if count < groups * self.width:
-            rows = rows[np.minimum(np.arange(groups * self.width), count - 1)]
-        return np.swapaxes(rows.reshape(groups, self.width, rows.shape[1]), 1, 2)
-
-    def _groups(self, packed: np.ndarray, steps: int) -> np.ndarray:
-        """Results `(groups, outputs, width)` of inputs `(groups, inputs, width)`, on all cores."""
-        groups = len(packed)
-        result = _aligned(groups, self._size(self.outputs, steps), self.width, self.dtype)
-        workers = min(cores(), groups)
+        if 0 < len(rows) <= self.width:
+            return self._group(rows, steps).copy()
+        result = np.empty((len(rows), self._size(self.outputs, steps)), self.dtype)
+        groups = [slice(first, first + self.width) for first in range(0, len(rows), self.width)]
+        workers = min(cores(), len(groups))
 
         def work(first: int) -> None:
-            for g in range(first, groups, workers):
-                self.once(packed[g], result[g], steps)
+            for group in groups[first::workers]:
+                result[group] = self._group(rows[group], steps)
 
         share(work, workers)
         return result
+
+    def _group(self, rows: np.ndarray, steps: int) -> np.ndarray:
+        """Results of as many rows as there are lanes at most, in memory that is used again."""
+        count = len(rows)
+        source, sink = self._room(steps)
+        source[:, :count] = rows.T
+        if count < self.width:
+            source[:, count:] = rows[-1:].T  # the last row comes again in the lanes that are left
+        self.once(source, sink, steps)
+        return sink.T[:count]
 
     def _workspace(self, vectors: int) -> np.ndarray:
         """Kept for the next call of the same thread: fresh memory would cost a page fault every 4 kB."""
