@@ -96,7 +96,8 @@ class Stream:
                 source[at.fresh] = 0.0
                 lanes = np.flatnonzero((source[at.done] > 0.0) & (row >= 0))
                 if lanes.size:
-                    self._pace.saw(source[at.turns, lanes])
+                    if waiting:
+                        self._pace.saw(source[at.turns, lanes])
                     for p, q in at.stretches:
                         result[row[lanes], q] = source[p][:, lanes].T
                     row[lanes] = -1
