@@ -102,8 +102,8 @@ class Program:
     def _workspace(self, vectors: int) -> np.ndarray:
         """Kept for the next call of the same thread: fresh memory would cost a page fault every 4 kB."""
         held: np.ndarray | None = getattr(self._local, "arena", None)
-        if held is None or held.shape[1] < vectors:
-            held = self._local.arena = _aligned(1, vectors, self.width, self.dtype)
+        if held is None or len(held) < vectors:
+            held = self._local.arena = _aligned(vectors, self.width, self.dtype)
             held[:] = 0.0
         return held
 
@@ -117,7 +117,7 @@ class Program:
         held: tuple[int, np.ndarray, np.ndarray] | None = getattr(self._local, "room", None)
         if held is None or held[0] != steps:
             sizes = self._size(self.inputs, steps), 0 if self._in_place else self._size(self.outputs, steps)
-            source, sink = (_aligned(1, size, self.width, self.dtype)[0] for size in sizes)
+            source, sink = (_aligned(size, self.width, self.dtype) for size in sizes)
             sink[:] = 0.0
             held = self._local.room = steps, source, sink
         return held[1:]
@@ -156,15 +156,15 @@ def _is_horizon(a: Any) -> bool:
     return bool(a.shape)
 
 
-def _aligned(groups: int, vectors: int, width: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """`(groups, vectors, width)`, uninitialised, at an address that vector loads need."""
-    size = groups * vectors * width * dtype.itemsize
+def _aligned(vectors: int, width: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """`(vectors, width)`, uninitialised, at an address that vector loads need."""
+    size = vectors * width * dtype.itemsize
     raw = np.empty(size + 128, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     # A register of steps of a single row may reach 64 bytes beyond the end. What it finds there counts for nothing, but
     # a loop in a step must not wait for an infinity that happens to lie there.
     raw[start + size :] = 0
-    return raw[start : start + size].view(dtype).reshape(groups, vectors, width)
+    return raw[start : start + size].view(dtype).reshape(vectors, width)
 
 
 def _compile(text: str) -> Any:
