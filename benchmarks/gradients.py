@@ -4,9 +4,9 @@
 
 Exactness, by the target along a random direction of it and a random cotangent of the motion:
 
-- float64 against central differences of the projection, solved anew to rounding. The width is the best of four, for
-  rounding wants a large one and limits that bind and let go a small one: the barrier of 1e-10 m² rounds a kink off over
-  about 1e-5 m.
+- float64 against central differences of the projection, solved anew to rounding. The width is the best of four, of
+  those at which both ends were solved, two at least, for rounding wants a large one and limits that bind and let go a
+  small one: the barrier of 1e-10 m² rounds a kink off over about 1e-5 m.
 - After a float32 solve, against the one after a float64 solve, where both found the same motion to 5 mm.
 
 A limit that is about to bind or to let go is weakly active: there the projection has a kink, and no derivative. Rows
@@ -40,10 +40,9 @@ sys.path.insert(0, str(ROOT))  # run as a script
 from benchmarks.peers.host import commit, machine
 from benchmarks.peers.problems import Rows, real, synthetic
 from feasible._problem import Problem, Solution
-from feasible.solvers._riccati_adjoint import Cotangent
-from feasible.solvers._riccati_loop import Options
-from feasible.solvers._riccati_vjp import ADJOINT, Pulled, _barriers, pull_back
-from feasible.solvers._riccati_arrays import numbers, pack, unpack
+from feasible.solvers._riccati_arrays import unpack
+from feasible.solvers._riccati_central import Aim
+from feasible.solvers._riccati_vjp import WHOLE, Pulled, arguments, pull_back
 from feasible.solvers.riccati import Riccati
 
 DATA = Path(os.environ.get("FEASIBLE_DATA", ROOT.parent / "shared" / "data"))
@@ -52,7 +51,7 @@ WIDTHS = (1e-4, 1e-5, 1e-6, 1e-7)  # m
 SAME = 5e-3  # m
 DOUBLE, SINGLE = 1e-4, 1e-2  # relative errors
 FLOOR = 1e-2  # of a directional derivative, below which its error is not relative
-SHARP = Options(iterations=100, mu_start=1e-10, slope=0.0, fall=0.0, last=1e-14, defect=1e-10, gap=1e-10, change=1e-5)
+SHARP = Aim(iterations=100, change=1e-5, gain=1e-14, defect=1e-10)
 ALONE = 20
 
 
@@ -60,12 +59,10 @@ def resolved(problem: Problem, at: Solution) -> tuple[np.ndarray, np.ndarray, np
     """States, controls and which rows converged: solved to rounding from a solution with its prices."""
     states = at.states.copy()
     states[:, 0] = np.where(np.isfinite(problem.initial_state), problem.initial_state, states[:, 0])
-    kernel, engine = Riccati().compiled(problem, False, ADJOINT)
-    it, data = pack(kernel, problem, states, at.controls)
-    inner, entry = _barriers(kernel, at.multipliers)
-    none = Cotangent(it.x0, it.x, it.u)
-    state, _ = engine((it._replace(inner=inner, entry=entry), data, numbers(SHARP, len(states)), none))
-    return *unpack(kernel, state), np.asarray(state.solved) > 0
+    kernel, engine = Riccati().compiled(problem, False, WHOLE)
+    none = np.zeros_like(states), np.zeros_like(at.controls)
+    point, _ = engine(arguments(kernel, problem, states, at.controls, at.multipliers, SHARP, *none))
+    return *unpack(kernel, point), np.asarray(point.solved) > 0
 
 
 def spread(error: np.ndarray, bound: float) -> dict[str, float]:
@@ -101,9 +98,9 @@ def exactness(rows: Rows) -> dict[str, Any]:
 
     mine, smoothed = ((found.target * direction).sum((1, 2)) for found in (exact, smooth))
     clear = np.abs(smoothed - mine) <= 10 * DOUBLE * np.maximum(np.abs(mine), FLOOR)
-    errors, sound = [], exact.solved.copy()
+    errors, references = [], np.zeros(len(rows), dtype=int)
     for width in WIDTHS:
-        ends = []
+        ends, sound = [], exact.solved.copy()
         for sign in (1.0, -1.0):
             x, u, converged = resolved(
                 dataclasses.replace(problem, target=problem.target + sign * width * direction), a
@@ -111,8 +108,10 @@ def exactness(rows: Rows) -> dict[str, Any]:
             ends.append((x * by_x).sum((1, 2)) + (u * by_u).sum((1, 2)))
             sound &= converged
         difference = (ends[0] - ends[1]) / (2.0 * width)
-        errors.append(np.abs(mine - difference) / np.maximum(np.abs(difference), FLOOR))
-    error = np.min(errors, axis=0)
+        error = np.abs(mine - difference) / np.maximum(np.abs(difference), FLOOR)
+        errors.append(np.where(sound, error, np.inf))
+        references += sound
+    error, sound = np.min(errors, axis=0), references > 1
     near = np.abs(a.states - b.states)[..., :2].max((1, 2)) <= SAME
     near &= exact.solved & after_single.solved
     return {

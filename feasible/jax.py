@@ -31,13 +31,12 @@ from feasible._projector import _program
 from feasible._projector._request import Reply, Request
 from feasible._status import Status
 from feasible._trajectory import COLUMNS, MIN_STEPS, check_columns, check_dt
-from feasible.solvers import _riccati_loop as loop
-from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
+from feasible.solvers._riccati_adjoint import Cotangent, adjoint
+from feasible.solvers._riccati_central import AFTER, Aim, central
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers._riccati_stage import Stage
-from feasible.solvers._riccati_vjp import POLISH
 from feasible.solvers._xla import prepared
 from feasible.solvers.riccati import SINGLE
 
@@ -47,7 +46,6 @@ _SOLVE = {
     8: Options(iterations=120, quick=0.2),
     4: SINGLE._replace(iterations=80, quick=0.2),
 }  # by the bytes of a number
-_POLISH = POLISH[1]._replace(mu_start=POLISH[1].mu_end, fall=1e-12)  # the one attempt that there is
 
 
 class Projected(NamedTuple):
@@ -168,7 +166,7 @@ def _layer(setup: _Setup) -> Any:
         with jax.enable_x64(True):
             given = request, reply, _cotangent(wide, by[0], by[1])
             given = jax.tree.map(lambda a: jax.lax.convert_element_type(a, np.float64), given)
-            found = prepared(lambda given: _pulled(wide, *given))(given)
+            found = prepared(lambda given: _pulled(wide, AFTER[setup.size], *given))(given)
             found = jax.tree.map(lambda a: jax.lax.convert_element_type(a, dtype), found)
         by_values, by_start = (jnp.moveaxis(jnp.stack(a), (0, -1), (-1, 0)) for a in found)
         return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start
@@ -236,7 +234,9 @@ def _cotangent(kernel: Kernel, by_states: Any, by_controls: Any) -> Cotangent:
     return Cotangent([a[0] for a in x], [a[1:] for a in x], u)
 
 
-def _pulled(kernel: Kernel, request: Request, reply: Reply, against: Cotangent) -> tuple[list[Any], list[Any]]:
+def _pulled(
+    kernel: Kernel, aim: Aim, request: Request, reply: Reply, against: Cotangent
+) -> tuple[list[Any], list[Any]]:
     """Cotangents of the targets, 4 arrays `(T, B)`, and of the first state, S arrays `(B,)`; see `_riccati_vjp`."""
     typical, S = kernel.stage.typical, kernel.stage.S
     target, weight = _program.cleaned(request)
@@ -256,12 +256,8 @@ def _pulled(kernel: Kernel, request: Request, reply: Reply, against: Cotangent) 
         *hard,
     )
     number = jnp.zeros_like(request.warm)
-    options = _numbers(_POLISH, number)
-    state = loop.advance(kernel, data, options, loop.again(kernel, it, data, options), central=True)
-    found: Adjoint = adjoint(kernel, state.it, data, options.mu_end, against, whole=False)
-    sound = (state.solved > 0) & (reply.iterations > 0)
-    for leaf in jax.tree.leaves(found):
-        sound = sound & (jnp.isfinite(leaf) if leaf.ndim == number.ndim else jnp.all(jnp.isfinite(leaf), axis=0))
-    by_target = [jnp.where(sound, w * a * t, 0.0) for w, a, t in zip(weight, found.x[:4], typical[:4], strict=True)]
-    by_first = [jnp.where(sound & k, a / t, 0.0) for k, a, t in zip(known, found.first, typical[:S], strict=True)]
-    return by_target, by_first
+    point = central(kernel, it, data, Aim(*(number + v for v in aim)))
+    found = adjoint(kernel, point.it, data, number + aim.mu, against, whole=False)
+    sound = (point.solved > 0) & (found.finite > 0) & (reply.iterations > 0)
+    by_first = [jnp.where(sound & k, a, 0.0) for k, a in zip(known, found.first, strict=True)]
+    return [jnp.where(sound, a, 0.0) for a in found.target], by_first

@@ -13,28 +13,25 @@ from test_reference import local_problem
 import feasible
 from feasible import Trajectory, presets, project_vjp
 from feasible._ladder import _start
-from feasible.solvers._riccati_adjoint import Cotangent
-from feasible.solvers._riccati_arrays import numbers, pack, prices, unpack
-from feasible.solvers._riccati_loop import Options
-from feasible.solvers._riccati_vjp import WHOLE, _barriers, pull_back
+from feasible.solvers._riccati_arrays import prices, unpack
+from feasible.solvers._riccati_central import Aim
+from feasible.solvers._riccati_vjp import WHOLE, arguments, pull_back
 from feasible.solvers.riccati import Riccati
 
 VEHICLE, LIMITS = feasible.vehicles.nuplan_pacifica(), presets.physical()
-SHARP = Options(iterations=60, mu_start=1e-10, slope=1e-11, fall=1e-16, last=1e-13, defect=1e-10, gap=1e-10)
+SHARP = Aim(iterations=300, change=1e-5, gain=1e-14, defect=1e-10)
 ROWS = 32
 WIDTHS = (1e-4, 1e-5, 1e-6)  # rounding wants a large one, and limits that bind and let go a small one
 
 
-def resolve(problem, states, controls, multipliers, options=SHARP):
+def resolve(problem, states, controls, multipliers, aim=SHARP):
     known = np.isfinite(problem.initial_state)
     states = states.copy()
     states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
     kernel, engine = Riccati().compiled(problem, False, WHOLE)
-    it, data = pack(kernel, problem, states, controls)
-    inner, entry = _barriers(kernel, multipliers)
-    against = Cotangent(it.x0, it.x, it.u)
-    state, _ = engine((it._replace(inner=inner, entry=entry), data, numbers(options, len(states)), against))
-    return *unpack(kernel, state), prices(kernel, state.it.inner.z, state.it.entry.z), np.asarray(state.solved) > 0
+    none = np.zeros_like(states), np.zeros_like(controls)
+    point, _ = engine(arguments(kernel, problem, states, controls, multipliers, aim, *none))
+    return *unpack(kernel, point), prices(kernel, point.it.inner.z, point.it.entry.z), np.asarray(point.solved) > 0
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +61,7 @@ def agrees(solved, mine, change, *, share=0.9, widths=WIDTHS, floor=1e-2):
     assert found.solved.all()
 
     def value(problem):
-        states, controls, multipliers, done = resolve(problem, *solution)
-        if not done.all():  # rounding keeps one or two of a thousand from 1e-11, where another way may lead there
-            more = resolve(problem, states, controls, multipliers, SHARP._replace(mu_start=1e-8))
-            states, controls, done = (
-                np.where(done.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-                for a, b in zip((states, controls, done), (*more[:2], more[3]), strict=True)
-            )
+        states, controls, _, done = resolve(problem, *solution)
         assert done.all()
         return (states * against[0]).sum((1, 2)) + (controls * against[1]).sum((1, 2))
 
@@ -90,13 +81,13 @@ def test_by_the_target(solved):
 
 def test_smoothed_by_the_target_at_weakly_active_limits_too(solved):
     problem, solution, against, _ = solved
-    options = SHARP._replace(iterations=100, mu_start=1e-6, mu_end=1e-6, slope=1e-10, fall=1e-15)
+    aim = SHARP._replace(mu=1e-6)
     found = pull_back(problem, *solution, *against, smoothing=1e-6)
     direction = np.random.default_rng(1).normal(size=problem.target.shape) * (problem.weight > 0)
 
     def value(width):
         moved = dataclasses.replace(problem, target=problem.target + width * direction)
-        states, controls, _, done = resolve(moved, *solution, options)
+        states, controls, _, done = resolve(moved, *solution, aim)
         return np.where(done, (states * against[0]).sum((1, 2)) + (controls * against[1]).sum((1, 2)), np.nan)
 
     references = np.stack([(value(h) - value(-h)) / (2 * h) for h in WIDTHS])
@@ -132,7 +123,7 @@ def test_by_a_bound(solved):
         limits[i] = dataclasses.replace(limits[i], upper=limits[i].upper + h)
         return dataclasses.replace(problem, limits=tuple(limits))
 
-    agrees(solved, found.upper["friction_circle"], change, widths=(1e-6,))
+    agrees(solved, found.upper["friction_circle"], change, widths=(1e-4,))
     assert np.abs(found.upper["friction_circle"]).max() > 0
 
 

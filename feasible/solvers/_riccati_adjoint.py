@@ -36,30 +36,46 @@ class Cotangent(NamedTuple):
 
 
 class Adjoint(NamedTuple):
-    """The solution of the adjoint system; a list entry per component, in typical units.
+    """What the solution (a, b) of the adjoint system means for the parts of a problem, in their units.
+
+    Attributes:
+        target: 4 arrays `(T, B)`. weight: likewise. effort: C arrays `(B,)`.
+        first: S arrays `(B,)`, 0 where the first state is free.
+        lower: per limit `(B,)`; 0 where there is no such bound. upper: likewise.
+        finite: `(B,)` 1 where all of a and b is. A row at a degenerate solution has an infinite derivative somewhere.
+        rest: what parameters of the vehicle need; None unless asked for.
+    """
+
+    target: list[Array]
+    weight: list[Array]
+    effort: list[Array]
+    first: list[Array]
+    lower: list[Array]
+    upper: list[Array]
+    finite: Array
+    rest: Rest | None
+
+
+class Rest(NamedTuple):
+    """The solution itself; a list entry per component, in typical units.
 
     Attributes:
         x0: S arrays `(B,)`. x: S arrays `(T, B)`. u: C arrays `(T, B)`: a.
-        first: S arrays `(B,)`: b of the given first state.
-        sums: per one-sided row of the steps `(B,)`: W G a, summed over time. entry: `(B,)`: of the entry.
-        costate: S arrays `(T, B)`: b of the dynamics; this and the following only where all is asked for.
-        lam: S arrays `(T, B)`: λ of the dynamics at the solution.
-        inner: per one-sided row of the steps `(T, B)`: W G a.
+        costate: S arrays `(T, B)`: b of the dynamics. lam: S arrays `(T, B)`: λ of the dynamics at the solution.
+        inner: per one-sided row of the steps `(T, B)`: W G a. entry: `(B,)`: of the entry.
     """
 
     x0: list[Array]
     x: list[Array]
     u: list[Array]
-    first: list[Array]
-    sums: list[Array]
-    entry: list[Array]
     costate: list[Array]
     lam: list[Array]
     inner: list[Array]
+    entry: list[Array]
 
 
 def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotangent, *, whole: bool) -> Adjoint:
-    """Solves the adjoint system of rows at their solution `it`; `whole` with what parameters of the vehicle need."""
+    """Of rows at their solution `it`; `whole` with what parameters of the vehicle need."""
     stage, S = kernel.stage, kernel.stage.S
 
     def back(carry: Any, inputs: Any) -> Any:
@@ -95,8 +111,8 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
     first = [jnp.where(f > 0.0, 0.0, -v) for f, v in zip(data.free, la.plus(la.apply(P, dx0), p), strict=True)]
 
     def onward(carry: Any, inputs: Any) -> Any:
-        dx, sums = carry
-        x, u, barrier, K, k, more = inputs
+        dx, sums, effort, total = carry
+        x, following, u, target, weight, barrier, K, k, more = inputs
         z = [*x, *u]
         du = la.plus(la.apply(K, dx), k)
         dz = [*dx, *du]
@@ -110,20 +126,48 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
                 shifted = la.apply(move, dz)
             values, gradients = signals.first([*inside, *u])
             moved += _prices(values, la.apply(gradients, [*shifted, *du]), sides, part, mu)
+        physical = [a * t for a, t in zip(after, typical, strict=False)]
+        by_target = [w * a for w, a in zip(weight, physical, strict=False)]
+        missed = zip(kernel.residual(following, target), physical, typical, strict=False)
+        by_weight = [-(a * t) * r for r, a, t in missed]
+        effort = [e - a * v * (t * t) for e, a, v, t in zip(effort, du, u, typical[S:], strict=True)]
         rest: Any = ()
         if whole:
             ahead, along, lam = more
-            rest = la.plus(la.apply(la.from_triangle(ahead, S), after), along), lam, moved
-        return (after, la.plus(sums, moved)), (after, du, rest)
+            costate = la.plus(la.apply(la.from_triangle(ahead, S), after), along)
+            rest = after, du, costate, lam, moved
+            total = sum(costate, start=total)
+        total = sum((*after, *du, *moved), start=total)
+        return (after, la.plus(sums, moved), effort, total), (by_target, by_weight, rest)
 
-    nothing = [zero for _ in it.inner.z]
-    (_, sums), (x, u, rest) = la.scan(onward, (dx0, nothing), (previous(it), it.u, it.inner, K, k, more))
+    typical = stage.typical
+    begin = dx0, [zero for _ in it.inner.z], [zero for _ in it.u], sum((*dx0, *first))
+    ahead = previous(it), it.x, it.u, data.target, data.weight, it.inner, K, k, more
+    (_, sums, effort, total), (by_target, by_weight, rest) = la.scan(onward, begin, ahead)
     entry: Vector = []
     if stage.entry.rows:
         values, gradients = stage.entry.first(entered(it))
         slopes = la.apply(gradients, [*dx0, *(zero for _ in it.u)])
         entry = _prices(values, slopes, kernel.entry_sides, it.entry, mu)
-    return Adjoint(dx0, x, u, first, sums, entry, *(rest if whole else ([], [], [])))
+    finite = jnp.where(jnp.isfinite(sum(entry, start=total)), 1.0, 0.0)
+    first = [a / t for a, t in zip(first, typical[:S], strict=True)]
+    lower, upper = _of_bounds(kernel, sums, entry, zero)
+    left = None
+    if whole:
+        x, u, costate, lam, inner = rest
+        left = Rest(dx0, x, u, costate, lam, inner, entry)
+    return Adjoint(by_target, by_weight, effort, first, lower, upper, finite, left)
+
+
+def _of_bounds(kernel: Kernel, sums: Vector, entry: Vector, zero: Array) -> tuple[Vector, Vector]:
+    """Cotangents of lower and upper bounds, per limit, from W G a of one-sided rows."""
+    stage = kernel.stage
+    lower, upper = ([zero] * len(stage.problem.limits) for _ in range(2))
+    for rows, values in zip(kernel.one_sided(), (sums, entry), strict=True):
+        for (r, sign), value in zip(rows, values, strict=True):
+            bounds, i = upper if sign > 0 else lower, stage.problem.rows[r].limit
+            bounds[i] = bounds[i] + value * (sign / stage.scale[r])
+    return lower, upper
 
 
 def _prices(values: Vector, slopes: Vector, sides: Any, barrier: Any, mu: Array) -> Vector:

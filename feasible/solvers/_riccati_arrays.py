@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from feasible._problem import Problem
+from feasible.solvers._riccati_central import Aim, Central
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier, Totals
 from feasible.solvers._threads import by_rows
 
+Numbers = TypeVar("Numbers", Options, Aim)
 _NOTHING = Barrier([], [], [], [])
 
 
@@ -23,9 +25,9 @@ def example(kernel: Kernel, number: Any, horizon: Any) -> tuple[Iterate, Data, O
     return it, data, Options(*[number] * len(Options._fields))
 
 
-def numbers(options: Options, count: int) -> Options:
+def numbers(options: Numbers, count: int) -> Numbers:
     """Options as arrays `(N,)`."""
-    return Options(*np.repeat(np.array(options, dtype=float)[:, None], count, axis=1))
+    return type(options)(*np.repeat(np.array(options, dtype=float)[:, None], count, axis=1))
 
 
 def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Iterate, Data]:
@@ -85,7 +87,7 @@ class Answers:
         self.iterations[rows], self.solved[rows] = state.count, np.asarray(state.solved) > 0
 
 
-def unpack(kernel: Kernel, state: State) -> tuple[np.ndarray, np.ndarray]:
+def unpack(kernel: Kernel, state: State | Central) -> tuple[np.ndarray, np.ndarray]:
     """States `(N, T + 1, S)` and controls `(N, T, C)` in their units."""
     (count, steps), S = state.it.x[0].shape, kernel.stage.S
     states, controls = np.empty((count, steps + 1, S)), np.empty((count, steps, len(kernel.stage.typical) - S))

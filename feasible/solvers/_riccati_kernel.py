@@ -18,6 +18,7 @@ how the same code is compiled for the lanes of a vector register.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -250,9 +251,9 @@ class Kernel:
         return [-v for v in la.solve(low, inverse, [jnp.where(f, v, 0.0) for f, v in zip(free, p, strict=True)])], pivot
 
     def forward(
-        self, it: Iterate, data: Data, gains: Gains, dx0: Vector, mu: Array, *, rise: bool = False
+        self, it: Iterate, data: Data, gains: Gains, dx0: Vector, mu: Array, *, change: bool = False
     ) -> tuple[Iterate, Scores]:
-        """The step as an iterate's difference, and its scores; with `rise` if that is asked for."""
+        """The step as an iterate's difference, and its scores; all of them if `change` is asked for."""
         stage = self.stage
         zero = jnp.zeros_like(it.x0[0])
 
@@ -271,6 +272,8 @@ class Kernel:
                 moved, scores = recover(values, slopes, sides, part, mu, self.penalty, scores)
                 steps.append(moved)
             ahead = la.plus(ahead, law.c)
+            if scores.defect is not None:
+                scores = scores._replace(defect=functools.reduce(jnp.maximum, map(jnp.abs, law.c), scores.defect))
             fall = scores.fall
             for r, v, d in zip(data.effort, u, du, strict=True):
                 fall = fall + r * v * d
@@ -278,7 +281,8 @@ class Kernel:
                 fall = fall + v * d
             return (ahead, scores._replace(fall=fall)), (ahead, du, join(steps))
 
-        scores = Scores(zero, zero, zero, zero if rise else None)
+        more = zero if change else None
+        scores = Scores(zero, zero, zero, more, more)
         entry = Barrier([], [], [], [])
         if stage.entry.rows:
             values, slopes = stage.entry.along(entered(it), [*dx0, *(zero for _ in it.u)])

@@ -41,8 +41,6 @@ class Options(NamedTuple):
         defect: largest defect of a converged row in typical units. gap: largest violation in units of the limits.
         slope: of the Lagrangian, or `fall`: predicted relative fall of the objective, that counts as stationary.
         last: predicted relative fall of a full step after which a row is done: Newton's method squares it.
-        change: largest relative change of a slack or a price in such a step, and in one that shows a row as stationary;
-            read only where rows have to be `central`.
         full: length of a step that counts as full. One of 0.8 leaves 4 % of what there was to gain, but prices and
             slacks a fifth of the way from where they belong.
     """
@@ -60,7 +58,6 @@ class Options(NamedTuple):
     slope: float = 1e-6
     fall: float = 1e-7
     last: float = 1e-5
-    change: float = 1e6
     full: float = 0.98
 
 
@@ -121,12 +118,6 @@ def first_barrier(kernel: Kernel, it: Iterate, data: Data, options: Options) -> 
     return jnp.minimum(jnp.maximum(share * distance(kernel, it, data), _FAINT), options.mu_start)
 
 
-def again(kernel: Kernel, it: Iterate, data: Data, options: Options) -> State:
-    """The first state from an iterate that is nearly solved, with its prices."""
-    mu = jnp.zeros_like(it.x0[0]) + options.mu_start
-    return begin_at(kernel, it, data, mu, priced(mu, mu))
-
-
 def begin_at(kernel: Kernel, it: Iterate, data: Data, mu: Array, make: Make) -> State:
     """The first state from an iterate whose barrier is made."""
     zero = jnp.zeros_like(it.x0[0])
@@ -142,13 +133,8 @@ def advance(
     state: State,
     most: Array | None = None,
     few: Array | None = None,
-    *,
-    central: bool = False,
 ) -> State:
-    """Iterates until every row is done, `most` times at most, or until no more than `few` rows are left.
-
-    Rows that have to be `central` are not done before every slack and price is where the barrier wants it.
-    """
+    """Iterates until every row is done, `most` times at most, or until no more than `few` rows are left."""
     options = resolved(kernel, options, data)
     turns = jnp.inf if most is None else most
 
@@ -158,7 +144,7 @@ def advance(
         return jnp.any(going) if few is None else jnp.sum(going) > few
 
     def turn(carry: tuple[State, Array]) -> tuple[State, Array]:
-        return _iterate(kernel, data, options, carry[0], central), carry[1] + 1.0
+        return _iterate(kernel, data, options, carry[0]), carry[1] + 1.0
 
     return jax.lax.while_loop(unfinished, turn, (state, jnp.zeros_like(state.count)))[0]
 
@@ -188,10 +174,10 @@ def burst(kernel: Kernel, it: Iterate, data: Data, options: Options, state: Stat
     return advance(kernel, data, options, state, most)
 
 
-def _iterate(kernel: Kernel, data: Data, options: Options, state: State, central: bool) -> State:
+def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> State:
     it, totals, mu, delta = state.it, state.totals, state.mu, state.delta
     gains, dx0, slope, pivot = kernel.backward(it, data, mu, delta)
-    step, (primal, dual, fall, rise) = kernel.forward(it, data, gains, dx0, mu, rise=central)
+    step, (primal, dual, fall, _, _) = kernel.forward(it, data, gains, dx0, mu)
     convex = pivot > 0.0
     pairs = sides(kernel, it)
     count = data.steps * pairs[0] + pairs[1]
@@ -204,10 +190,7 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State, central
     # Regularisation makes the predicted fall look small, so it counts only where there is next to none.
     gain = jnp.abs(fall) / (1e-5 + totals.objective)
     still = convex & (delta <= 1e-2) & (gain <= options.fall)
-    settled = active
-    if rise is not None:
-        settled = settled & (jnp.maximum(rise, -jnp.minimum(primal, dual)) <= options.change)
-    solved = settled & kept(totals) & ((slope <= options.slope) | still)
+    solved = active & kept(totals) & ((slope <= options.slope) | still)
     done = ~active | solved | (delta > _HOPELESS)
 
     reach = jnp.minimum(1.0, options.margin / jnp.maximum(-primal, 1e-9))
@@ -215,14 +198,14 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State, central
     dual_length = jnp.minimum(1.0, options.margin / jnp.maximum(-dual, 1e-9))
     # Where limits may be exceeded, room comes and goes with the excess: with slacks that follow it a twentieth fewer of
     # absurd inputs were relaxed.
-    follow = not central and kernel.penalty is None
+    follow = kernel.penalty is None
     trial_totals, trial = move(kernel, it, step, length, dual_length, data, follow=follow)
     # A start knows nothing of the limits, and the way to them leads over larger defects: the first step is free.
     free = (state.count == 0.0) & jnp.isfinite(trial_totals.objective + trial_totals.infeasibility)
     accepted = convex & (free | _acceptable(totals, trial_totals, mu, fall, length))
 
     take = accepted & ~done
-    arrived = take & settled & (delta == 0.0) & (length > options.full) & (gain <= options.last) & kept(trial_totals)
+    arrived = take & (delta == 0.0) & (length > options.full) & (gain <= options.last) & kept(trial_totals)
     solved, stopped = solved | arrived, done | arrived
     it = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial, it)
     stuck = trial_totals.infeasibility > 0.5 * totals.infeasibility

@@ -25,6 +25,8 @@ from feasible.solvers._riccati_algebra import Matrix, Vector
 from feasible.solvers._riccati_stage import Signals
 
 _FOLLOWS = 5.0  # times the room of its row that a slack may be to follow it down; less is left to the next steps
+# m²: price over slack below which a row weighs less than the effort of the controls, and above which it is an equation
+_FAINT, _FIRM = 1e-5, 1e8
 _TOGETHER = 4  # slacks whose product one logarithm takes: 1e-7 to the fourth is still a normal float32
 Side = tuple[int, float, float]  # sign · value <= sign · bound: place of the value among its signals, sign, bound
 
@@ -44,13 +46,15 @@ class Scores(NamedTuple):
     Attributes:
         primal, dual: smallest relative change of slacks, and of prices, at most 0.
         fall: slope of the barrier objective.
-        rise: largest relative change of both, at least 0; None where nobody asks.
+        change: largest relative change of both, where it matters what they are: a limit may be too weak or too firm for
+            that; None where nobody asks, as is the following. defect: largest of the dynamics before the step.
     """
 
     primal: Array
     dual: Array
     fall: Array
-    rise: Array | None
+    change: Array | None
+    defect: Array | None
 
 
 class Totals(NamedTuple):
@@ -173,7 +177,7 @@ def recover(
     values: Vector, slopes: Vector, sides: Sequence[Side], barrier: Barrier, mu: Array, penalty: Any, scores: Scores
 ) -> tuple[Barrier, Scores]:
     """Steps of slacks and prices where the signals move by `slopes`, and the scores with them."""
-    primal, dual, fall, rise = scores
+    primal, dual, fall, change, defect = scores
     step = Barrier([], [], [], [])
     for (i, sign, bound), s, z, e, w in zip(sides, *barrier, strict=True):
         g, dg = sign * (values[i] - bound), sign * slopes[i]
@@ -192,11 +196,13 @@ def recover(
             primal, dual = jnp.minimum(primal, de / e), jnp.minimum(dual, dw / w)
             fall = fall + penalty * de - mu * de / e
         primal, dual = jnp.minimum(primal, by_s), jnp.minimum(dual, by_z)
-        rise = None if rise is None else jnp.maximum(rise, jnp.maximum(by_s, by_z))
+        if change is not None:
+            little = 1.0 + share * (_FAINT * (s * s) + z * z / _FIRM)
+            change = jnp.maximum(change, jnp.maximum(jnp.abs(by_s), jnp.abs(by_z)) / little)
         fall = fall - mu * by_s
         for store, entry in zip(step, (ds, dz, de, dw), strict=True):
             store.append(entry)
-    return step, Scores(primal, dual, fall, rise)
+    return step, Scores(primal, dual, fall, change, defect)
 
 
 def judge(
