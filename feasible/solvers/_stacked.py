@@ -72,6 +72,11 @@ class Table:
     def __len__(self) -> int:
         return len(self._groups[0][0])
 
+    @property
+    def steps(self) -> int:
+        """T."""
+        return max(group[0].shape[-1] for group in self._groups if group[0].ndim == 2)
+
     def cut(self, rows: Rows) -> Stacked:
         """Some rows; in the arrays they are last."""
         arrays = []

@@ -8,8 +8,10 @@ chunks close ranks and go on together.
 from __future__ import annotations
 
 import collections
+import functools
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -56,7 +58,7 @@ class Program:
             return self._found.arrays
 
         self._program = jax.jit(whole, compiler_options=_OPTIONS if self._on_processor else None)
-        self._compiled, self._lock = set[Any](), threading.Lock()
+        self._ready, self._lock = dict[Any, Future[Callable[[list[Any]], list[Any]]]](), threading.Lock()
         self.width, self.dtype = _NEAR if self._on_processor else _ELSEWHERE, dtype
 
     def each(
@@ -96,16 +98,39 @@ class Program:
 
         share(work, min(cores(), -(-count // self.width)) if self._on_processor else 1)
 
+    def start(self, arguments: tuple[Stacked | Any, ...]) -> Stacked:
+        """The shapes of the result for chunks of such shapes, for which the program is compiled from now on."""
+        given = [a.arrays if isinstance(a, Stacked) else a for a in arguments]
+        self._given = tuple(a.over([]) if isinstance(a, Stacked) else a for a in arguments)
+        wide = self.dtype.itemsize == 8
+        with jax.enable_x64(wide):
+            lowered = self._program.lower(given)
+
+        def compiled() -> Callable[[list[Any]], list[Any]]:
+            with jax.enable_x64(wide):
+                return lowered.compile()
+
+        self._ready[_shapes(given)] = _compilers().submit(compiled)
+        assert self._found is not None
+        return self._found.over(jax.tree.leaves(lowered.out_info))
+
     def _run(self, arguments: tuple[Stacked | Any, ...]) -> list[Any]:
         given = [a.arrays if isinstance(a, Stacked) else a for a in arguments]
-        shapes = tuple(a.shape for a in jax.tree.leaves(given))
-        if shapes in self._compiled:
-            return self._program(given)
-        with self._lock:  # two threads would compile it twice
-            self._given = tuple(a.over([]) if isinstance(a, Stacked) else a for a in arguments)
-            found = self._program(given)
-            self._compiled.add(shapes)
-        return found
+        shapes = _shapes(given)
+        if shapes not in self._ready:
+            with self._lock:  # two threads would compile it twice
+                if shapes not in self._ready:
+                    self.start(arguments)
+        return self._ready[shapes].result()(given)
+
+
+def _shapes(given: list[Any]) -> Any:
+    return tuple(a.shape for a in jax.tree.leaves(given))
+
+
+@functools.cache
+def _compilers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, thread_name_prefix="feasible-compiler")
 
 
 class Chunks:
@@ -141,7 +166,6 @@ class Rounds:
             (data, options), state, few = given
             return loop.advance(kernel, data, options, state, few=few)
 
-        # Prepared apart, they are compiled at the same time.
         first, onward = prepared(lambda given: loop.begin(kernel, *given)), prepared(advance)
 
         def resume(state: State, given: Any, few: Any) -> State:
@@ -151,7 +175,7 @@ class Rounds:
             return resume(first(given), given[1:], few)
 
         self._enter, self._resume = Program(enter, dtype), Program(resume, dtype)
-        self._dtype, self._answer = dtype, answer
+        self._dtype, self._answer, self._prepared = dtype, answer, set[int]()
         self._parts: tuple[Callable[[Stacked], Any], ...] | None = None  # of a state: the answer, and what is done
 
     def __call__(self, arguments: Any, take: Callable[[Rows, Any], None]) -> None:
@@ -164,6 +188,7 @@ class Rounds:
         start = Table(arguments, self._dtype)
         onward = Table(arguments[1:], self._dtype)
         everyone = np.arange(len(start))
+        self._prepare(start, onward)
         rows, state = self._round(self._enter, lambda at: (start.cut(at),), everyone, take)
         while state is not None:
 
@@ -171,6 +196,16 @@ class Rounds:
                 return state.over([a[..., at] for a in state.arrays]), onward.cut(rows[at])
 
             rows, state = self._round(self._resume, on, rows, take)
+
+    def _prepare(self, start: Table, onward: Table) -> None:
+        """Before the first rows of a shape both programs are compiled, side by side, where both will be needed."""
+        steps = start.steps
+        if len(start) <= self._enter.width or steps in self._prepared:
+            return
+        self._prepared.add(steps)
+        chunk, few = slice(0, self._enter.width), self._enter.dtype.type(0.0)
+        state = self._enter.start((start.cut(chunk), few))
+        self._resume.start((state, onward.cut(chunk), few))
 
     def _round(
         self,
