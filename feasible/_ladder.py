@@ -1,6 +1,6 @@
 """From a problem to an answer for every row: solve, solve from elsewhere, relax, brake.
 
-    solve        hard limits, from the smoothed lift
+    solve        hard limits, from the lift, a smoother one where the first breaks limits
     retry        hard limits from the answer of a calmer problem, with larger weights on the controls, from two
                  lifts; also where the first answer may be a poor local optimum: near standstill the direction of
                  travel is ambiguous, and the best of three answers is kept
@@ -16,13 +16,14 @@ rolled out, so that its dynamics are exact whatever the solver left.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from feasible._brake import brake
-from feasible._lift import lift
+from feasible._lift import BROKEN, SMOOTHER, STIFFNESS, lift
 from feasible._problem import Problem, Solution
 from feasible._rollout import clip_controls
 from feasible._status import Status
@@ -36,6 +37,7 @@ _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break l
 _BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
 _PROBES = tuple(np.linspace(0.0, 1.0, 11).tolist())  # fractions at which that is measured
 _AT_ONCE = 64  # rows that are scattered together
+Start = Callable[[Problem], np.ndarray]  # states `(N, T + 1, S)` to start N rows from
 PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared
 
 
@@ -90,16 +92,16 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
     C = len(problem.vehicle.CONTROLS)
     answer = Answer.blank(problem, given)
 
-    def attempt(which: np.ndarray, stiffness: float | None, *, follow: bool = False, elastic: bool = False) -> None:
+    def attempt(which: np.ndarray, start: Start | None, *, follow: bool = False, elastic: bool = False) -> None:
         index = np.flatnonzero(which)
         if not index.size:
             return
         part = problem.select(index)
         starts, inputs = answer.states[index], answer.controls[index]
-        if stiffness is None:
+        if start is None:
             part = dataclasses.replace(part, fractions=_FINE)
         else:
-            starts = _start(part, stiffness)
+            starts = start(part)
             inputs = np.zeros_like(inputs)
         if follow:
             calm = solver.solve(dataclasses.replace(part, effort=_CALM * part.effort), starts, inputs)
@@ -111,7 +113,7 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         candidate = _candidate(part, found, accepted)
         candidate.multipliers = _known_rows(problem, part, candidate.multipliers)
         # A refined answer is farther away than the one that breaks limits between the points, and replaces it.
-        better = (candidate.merit < answer.merit[index]) | (stiffness is None)
+        better = (candidate.merit < answer.merit[index]) | (start is None)
         answer.take(index, candidate, better & np.isfinite(candidate.merit))
 
     def scatter(index: np.ndarray) -> None:
@@ -127,15 +129,15 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         for name in ("states", "controls", "multipliers", "status", "merit"):
             getattr(answer, name)[index[better]] = getattr(candidate, name)[best[better]]
 
-    attempt(given, _STIFFNESS[0])
+    attempt(given, begin)
     again = given & ((answer.status >= Status.RELAXED) | (_ambiguous(problem, answer) & (not starts_at_once)))
     for stiffness in _STIFFNESS:
-        attempt(again, stiffness, follow=True)
+        attempt(again, functools.partial(_start, stiffness=stiffness), follow=True)
     scattered = np.flatnonzero(given & _ambiguous(problem, answer)) if starts_at_once else np.zeros(0, dtype=int)
     for first in range(0, len(scattered), _AT_ONCE):
         scatter(scattered[first : first + _AT_ONCE])
     attempt((answer.status == Status.PROJECTED) & (_between(problem, answer) > _BETWEEN), None)
-    attempt(answer.status == Status.FALLBACK, _STIFFNESS[1], elastic=True)
+    attempt(answer.status == Status.FALLBACK, functools.partial(_start, stiffness=_STIFFNESS[1]), elastic=True)
     lost = np.flatnonzero(answer.status >= Status.FALLBACK)
     for first in range(0, len(lost), _AT_ONCE):
         index = lost[first : first + _AT_ONCE]
@@ -170,6 +172,16 @@ def _known_rows(problem: Problem, part: Problem, multipliers: np.ndarray) -> np.
 def _between(problem: Problem, answer: Answer) -> np.ndarray:
     """`(N,)`: largest normalised excess at any of many points of a step."""
     return dataclasses.replace(problem, fractions=_PROBES).excess(answer.states, answer.controls).max((0, -1))
+
+
+def begin(problem: Problem) -> np.ndarray:
+    """States `(N, T + 1, S)` to start N rows from: the lift, a smoother one of rows where the first breaks limits."""
+    states = _start(problem, STIFFNESS)
+    still = np.zeros((len(states), states.shape[1] - 1, len(problem.vehicle.CONTROLS)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        broken = np.flatnonzero(problem.excess(states, still).max((0, 2), initial=0.0) > BROKEN)
+    states[broken] = _start(problem.select(broken), SMOOTHER)
+    return states
 
 
 def _start(problem: Problem, stiffness: float) -> np.ndarray:

@@ -1,8 +1,11 @@
-"""The start of the solvers: a smoothed lift of sampled positions to states, and the frame they are solved in.
+"""The start of the solvers: a smoothed lift of sampled positions to states.
 
 A penalised least-squares fit (Whittaker, 1923: samples plus squared third differences) smooths and fills gaps;
 speed and heading are read from it. Where it hardly moves the course means nothing: heading is then carried over
 from the nearest moving sample, and speed is the component along it, so that jitter at standstill does not spin.
+
+Where the states break limits, they follow samples that the car cannot, and a long valley lies between them and the
+answer. There a smoother lift is the better start.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import numpy as np
 from scipy.linalg import solveh_banded
 
 STIFFNESS = 0.02  # s⁶: periods below about 3 s are smoothed away, ω⁶ STIFFNESS = 1 at 1.9 rad/s
+SMOOTHER = 0.5  # s⁶, likewise, of rows whose states break limits: periods below about 6 s
+BROKEN = 5e-4  # normalised excess that counts as that
 CREEP = 1.0  # m/s; below, the course of a smoothed path is carried over instead of believed
 
 

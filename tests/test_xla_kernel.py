@@ -7,6 +7,7 @@ import pytest
 
 import feasible
 from feasible import presets
+from feasible._lift import STIFFNESS
 from feasible._projector._start import lift
 from feasible.solvers import _xla, _xla_engine, _xla_kernel
 from feasible.solvers._traced import scanned
@@ -125,7 +126,8 @@ def test_the_start_is_as_smooth_in_float32(steps, rng):
         with jax.enable_x64(dtype == np.float64):
             zero, one = np.zeros(t.shape, dtype), np.ones(t.shape, dtype)
             target = [x.astype(dtype), y.astype(dtype), zero, zero]
-            first, states = jax.jit(lambda *a: lift(*a, 0.1))(target, [one, one, zero, zero], [zero[0] * np.nan] * 6)
+            weight, free = [one, one, zero, zero], [zero[0] * np.nan] * 6
+            first, states = jax.jit(lambda *a: lift(*a, 0.1, STIFFNESS))(target, weight, free)
             return np.concatenate([np.stack(first)[:, None], np.stack(states)], axis=1)
 
     double, single = start(np.float64), start(np.float32)

@@ -14,7 +14,7 @@ from benchmarks.peers.methods import _reference
 from benchmarks.peers.problems import VEHICLE
 from benchmarks.real_data import DT
 from feasible._frame import Frames, initial_states, localise, rotate
-from feasible._lift import lift
+from feasible._ladder import begin
 from feasible._problem import Problem, Weights, linearise
 
 
@@ -62,7 +62,7 @@ class Peer:
         frames, rows, _ = localise(trajectory, VEHICLE, self._limits, given, Weights())
         problem = rows.select(0)
         if first:
-            states = lift(rows.target, rows.weight, rows.initial_state, DT)[0]
+            states = begin(rows)[0]
             controls = np.zeros((len(states) - 1, 2))
         else:
             states, controls = _inwards(frames, self._states), self._controls

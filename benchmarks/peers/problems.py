@@ -11,7 +11,7 @@ import numpy as np
 import feasible
 from benchmarks.real_data import DT, PRESETS, load, moving
 from feasible._frame import initial_states, localise
-from feasible._lift import lift
+from feasible._ladder import begin
 from feasible._problem import Problem, Weights
 
 DEFECT, EXCESS = 1e-3, 1e-3  # of an answer that counts, in float64
@@ -69,8 +69,7 @@ def build(name: str, preset: str, values: np.ndarray) -> Rows:
     trajectory = feasible.Trajectory.from_array(values, dt=DT)
     free = initial_states(None, trajectory.batch_shape, 6)
     problem = localise(trajectory, VEHICLE, feasible.presets.get(preset), free, Weights())[1]
-    states = lift(problem.target, problem.weight, problem.initial_state, DT)
-    return Rows(name, preset, problem, states, np.zeros((len(values), values.shape[1], 2)))
+    return Rows(name, preset, problem, begin(problem), np.zeros((len(values), values.shape[1], 2)))
 
 
 def pick(data: Path, count: int, seed: int) -> np.ndarray:

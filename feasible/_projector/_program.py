@@ -18,7 +18,7 @@ from feasible._arrays import Array, wrap
 from feasible._frame import FARTHEST
 from feasible._projector._braking import brake
 from feasible._projector._request import Reply, Request
-from feasible._projector._start import lift
+from feasible._projector._start import begin
 from feasible._projector._verdict import Motion, drive, judge
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
@@ -34,7 +34,7 @@ _OUTDATED = 0.01  # m²: a warm start is dropped if more than that changed
 def project(kernel: Kernel, request: Request) -> Reply:
     """The nearest motion that keeps the limits of the kernel, hard or elastic."""
     stage = kernel.stage
-    request, heading, lifted = localised(request, stage.dt)
+    request, heading, lifted = localised(kernel, request)
     merged, weight = towards(request)
     news = changed(kernel, request)
     warm = (request.warm > 0.0) & (news <= _OUTDATED)
@@ -73,7 +73,7 @@ def project(kernel: Kernel, request: Request) -> Reply:
 def fallback(kernel: Kernel, request: Request) -> Reply:
     """Braking from the first state, or from where the samples seem to start where that is not given."""
     stage = kernel.stage
-    request, heading, lifted = localised(request, stage.dt)
+    request, heading, lifted = localised(kernel, request)
     still = jnp.zeros_like(request.warm)
     guess = [*lifted.first[:4], *(still for _ in lifted.first[4:])]
     first = [jnp.where(jnp.isfinite(v), v, g) for v, g in zip(request.initial, guess, strict=True)]
@@ -124,7 +124,7 @@ def steps_of(request: Request) -> Array:
     return jax.lax.scan(lambda n, _: (n + 1.0, None), zero, request.target[0])[0]
 
 
-def localised(request: Request, dt: float) -> tuple[Request, Array, Motion]:
+def localised(kernel: Kernel, request: Request) -> tuple[Request, Array, Motion]:
     """The request turned so that x points along the initial heading; that heading; and the lift as a start."""
     target, weight = cleaned(request)
     sane = jnp.ones_like(request.warm) > 0.0
@@ -132,7 +132,7 @@ def localised(request: Request, dt: float) -> tuple[Request, Array, Motion]:
         sane = sane & ~(jnp.abs(v) > FARTHEST)
     initial = [jnp.where(sane, v, jnp.nan) for v in request.initial]
     drawn = towards(request._replace(target=target, weight=weight))
-    first, states = lift(*drawn, initial, dt)
+    first, states = begin(kernel, *drawn, initial)
     heading = first[2]
     apart = heading - request.first[2]
     back = apart - wrap(jnp, apart) - heading  # the plan before may count whole turns otherwise

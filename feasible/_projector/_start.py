@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array, wrap
-from feasible._lift import CREEP, STIFFNESS
+from feasible._lift import BROKEN, CREEP, SMOOTHER, STIFFNESS
 from feasible.solvers import _riccati_algebra as la
+from feasible.solvers._riccati_kernel import Kernel
 
 _ANCHOR = 10.0  # weight of a given first position
 _TINY = 1e-9  # weight of a missing sample
@@ -41,14 +42,16 @@ def rate(first: Array, path: Array, dt: float) -> tuple[Array, Array]:
     return (start - first) / dt, (after - before) / (2.0 * dt)
 
 
-def smooth(first: list[Array], mass: Array, paths: list[Array], masses: Array, dt: float) -> tuple[list[Array], Any]:
+def smooth(
+    first: list[Array], mass: Array, paths: list[Array], masses: Array, dt: float, stiffness: Array
+) -> tuple[list[Array], Any]:
     """Points `first` and `paths` with weights `mass` and `masses`, smoothed.
 
     A point and its first two differences are the state of a chain that third differences steer, so that the fit is a
     linear-quadratic problem and solved by Riccati's recursion. The normal equations, which the host factors, have a
-    condition of 64 STIFFNESS / dt⁶, a million at 10 Hz: too much for float32.
+    condition of 64 stiffness / dt⁶, a million and more at 10 Hz: too much for float32.
     """
-    stiffness = STIFFNESS / dt**6
+    stiffness = stiffness / dt**6
     zero = jnp.zeros_like(mass)
 
     def back(carry: Any, weight: Array, values: list[Array]) -> Any:
@@ -143,7 +146,53 @@ def stated(first: Array, path: Array, values: Array, weight: Array, *, angle: bo
     return jax.lax.scan(step, (jnp.zeros_like(first), first), (path, values, weight))[1]
 
 
-def lift(target: list[Array], weight: list[Array], initial: list[Array], dt: float) -> tuple[list[Array], list[Array]]:
+def begin(
+    kernel: Kernel, target: list[Array], weight: list[Array], initial: list[Array]
+) -> tuple[list[Array], list[Array]]:
+    """First state and states x_1..x_T to start from: the lift, or a smoother one where the first breaks limits."""
+    zero = jnp.zeros_like(weight[0][0])
+
+    def again(carry: tuple[Any, Array, Array]) -> Array:
+        _, worst, tries = carry
+        return (worst > BROKEN) & (tries < 2.0)
+
+    def turn(carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
+        found, worst, tries = carry
+        new = lift(target, weight, initial, kernel.stage.dt, jnp.where(tries > 0.0, SMOOTHER, STIFFNESS))
+        chosen = again(carry)
+        found = jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, found)
+        return found, jnp.where(chosen, excess(kernel, *new), worst), tries + 1.0
+
+    blank = [zero for _ in initial], [jnp.zeros_like(weight[0]) for _ in initial]
+    return jax.lax.while_loop(lambda carry: jnp.any(again(carry)), turn, (blank, zero + jnp.inf, zero))[0]
+
+
+def excess(kernel: Kernel, first: list[Array], states: list[Array]) -> Array:
+    """The largest excess of states over the limits, in units of them, where no control acts."""
+    stage = kernel.stage
+    zero = jnp.zeros_like(first[0])
+    still = [zero for _ in stage.vehicle.CONTROLS]
+
+    def over(worst: Array, values: list[Any], sides: Any) -> Array:
+        for i, sign, bound in sides:
+            worst = jnp.maximum(worst, sign * (values[i] - bound))
+        return worst
+
+    def step(carry: tuple[list[Array], Array], after: list[Array]) -> Any:
+        x, worst = carry
+        for f, signals in stage.signals.items():
+            at = stage.flows[f].value([*x, *still])
+            worst = over(worst, signals.value([*at, *still]), kernel.sides[f])
+        return (after, worst), None
+
+    x0, x = ([a / t for a, t in zip(part, stage.typical, strict=False)] for part in (first, states))
+    (_, worst), _ = jax.lax.scan(step, (x0, zero), x)
+    return over(worst, stage.entry.value([*x0, *still]), kernel.entry_sides) if stage.entry.rows else worst
+
+
+def lift(
+    target: list[Array], weight: list[Array], initial: list[Array], dt: float, stiffness: Array
+) -> tuple[list[Array], list[Array]]:
     """First state and states x_1..x_T of the kinematic bicycle near targets; not dynamically consistent.
 
     Args:
@@ -151,12 +200,13 @@ def lift(target: list[Array], weight: list[Array], initial: list[Array], dt: flo
         weight: of them, 0 where nothing is stated.
         initial: the first state, NaN where free; what is known is believed.
         dt: step [s].
+        stiffness: of the smoother [s⁶].
     """
     known = [jnp.isfinite(v) for v in initial]
     placed = known[0] & known[1]
     first = [jnp.where(placed, v, 0.0) for v in initial[:2]]
     mass = jnp.where(weight[0] > 0.0, 1.0, 0.0)
-    (x0, y0), (x, y) = smooth(first, jnp.where(placed, _ANCHOR, 0.0), target[:2], mass, dt)
+    (x0, y0), (x, y) = smooth(first, jnp.where(placed, _ANCHOR, 0.0), target[:2], mass, dt, stiffness)
     (vx0, vx), (vy0, vy) = rate(x0, x, dt), rate(y0, y, dt)
 
     def last(carry: Array, value: Array) -> Any:

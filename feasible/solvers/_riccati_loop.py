@@ -6,7 +6,8 @@ convex. Otherwise the row stays where it is and the next iteration works with mo
 step if convexity was not the reason. A step that the slacks cut short asks for more regularisation too: near
 standstill the objective is a valley of which only a small part is well described by its second order. At the end of
 such a valley, where nothing is left to gain, it is the rows that a long step through it breaks; there regularisation
-stays, for it costs a step towards feasibility nothing.
+stays, for it costs a step towards feasibility nothing. And while regularised steps still gain much beside the barrier,
+that does not come down: a full one says only that it was held short, and a valley is long where the slacks are small.
 
 Rows are independent. A row that is done does not change any more, and the loop ends when all are.
 """
@@ -89,6 +90,8 @@ _HOPELESS = 1e8  # above, the row is given up
 _FAINT = 1e-4  # smallest first barrier parameter [m²]
 _GIVEN = 20.0  # times larger where the first state is given: samples need not fit it, and the way to them needs room
 _SMALL = 1e-4  # Σ |infeasibility| below which the barrier objective must fall
+_AHEAD = 0.3  # predicted fall, as a share of what the barrier can be worth, from which regularised steps leave it up
+_PATIENT = 1.3  # μ as a share of the mean complementarity there
 _WORTH = 1e-6  # fall of the barrier objective that makes up for infeasibility that stays, per unit of it
 
 
@@ -212,6 +215,8 @@ def _iterate(kernel: Kernel, data: Data, options: Options, state: State) -> Stat
     totals = jax.tree.map(lambda new, old: jnp.where(take, new, old), trial_totals, totals)
     mean = totals.products / count
     shrink = options.slow + (options.quick - options.slow) * length
+    ahead = (delta > 0.0) & (-fall > _AHEAD * mu * count)
+    shrink = jnp.where(ahead, jnp.maximum(shrink, _PATIENT), shrink)
     next_mu = jnp.where(take, jnp.maximum(shrink * mean, options.mu_end), mu)
 
     # Where nothing is left to gain but rows are broken, a longer step would break them again.
