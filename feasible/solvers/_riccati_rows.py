@@ -197,8 +197,8 @@ def recover(
             fall = fall + penalty * de - mu * de / e
         primal, dual = jnp.minimum(primal, by_s), jnp.minimum(dual, by_z)
         if change is not None:
-            little = 1.0 + share * (_FAINT * (s * s) + z * z / _FIRM)
-            change = jnp.maximum(change, jnp.maximum(jnp.abs(by_s), jnp.abs(by_z)) / little)
+            counts = jnp.minimum(1.0, z * z * (share * (1.0 / _FAINT))) * jnp.minimum(1.0, s * s * (share * _FIRM))
+            change = jnp.maximum(change, counts * jnp.maximum(jnp.abs(by_s), jnp.abs(by_z)))
         fall = fall - mu * by_s
         for store, entry in zip(step, (ds, dz, de, dw), strict=True):
             store.append(entry)
