@@ -1,4 +1,4 @@
-"""From a solution to the point of the central path beside it: Newton's method at one barrier parameter μ.
+"""From a solution to the point of the central path beside it: Newton's method, with nothing around it.
 
 The derivative of a projection depends on price over slack of every limit, also of one that is only just met, whose
 slack and price are still on their way when the objective has long been as good as it gets. So before a derivative is
