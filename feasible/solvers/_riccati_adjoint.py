@@ -76,7 +76,7 @@ class Rest(NamedTuple):
 
 def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotangent, *, whole: bool) -> Adjoint:
     """Of rows at their solution `it`; `whole` with what parameters of the vehicle need."""
-    stage, S = kernel.stage, kernel.stage.S
+    stage, S, typical = kernel.stage, kernel.stage.S, kernel.stage.typical
 
     def back(carry: Any, inputs: Any) -> Any:
         P_entries, p, lam = carry
@@ -140,7 +140,6 @@ def adjoint(kernel: Kernel, it: Iterate, data: Data, mu: Array, against: Cotange
         total = sum((*after, *du, *moved), start=total)
         return (after, la.plus(sums, moved), effort, total), (by_target, by_weight, rest)
 
-    typical = stage.typical
     begin = dx0, [zero for _ in it.inner.z], [zero for _ in it.u], sum((*dx0, *first))
     ahead = previous(it), it.x, it.u, data.target, data.weight, it.inner, K, k, more
     (_, sums, effort, total), (by_target, by_weight, rest) = la.scan(onward, begin, ahead)

@@ -24,6 +24,7 @@ from feasible.solvers._stacked import Collected, Rows, Stacked, Table
 from feasible.solvers._threads import cores, share
 from feasible.solvers._xla import on_processor, prepared
 
+Compiled = Future[Callable[[list[Any]], list[Any]]]
 # Rows of a chunk on a processor: few, so that what a step works on is near. Loops this short LLVM unrolls before it
 # looks for vectors, unless it is asked for less than its utmost; of 32 rows each takes a quarter longer.
 _NEAR = 48
@@ -58,7 +59,7 @@ class Program:
             return self._found.arrays
 
         self._program = jax.jit(whole, compiler_options=_OPTIONS if self._on_processor else None)
-        self._ready, self._lock = dict[Any, Future[Callable[[list[Any]], list[Any]]]](), threading.Lock()
+        self._ready, self._lock = dict[Any, tuple[Compiled, Stacked]](), threading.Lock()  # by shapes
         self.width, self.dtype = _NEAR if self._on_processor else _ELSEWHERE, dtype
 
     def each(
@@ -101,31 +102,28 @@ class Program:
     def start(self, arguments: tuple[Stacked | Any, ...]) -> Stacked:
         """The shapes of the result for chunks of such shapes, for which the program is compiled from now on."""
         given = [a.arrays if isinstance(a, Stacked) else a for a in arguments]
-        self._given = tuple(a.over([]) if isinstance(a, Stacked) else a for a in arguments)
-        wide = self.dtype.itemsize == 8
-        with jax.enable_x64(wide):
-            lowered = self._program.lower(given)
-
-        def compiled() -> Callable[[list[Any]], list[Any]]:
-            with jax.enable_x64(wide):
-                return lowered.compile()
-
-        self._ready[_shapes(given)] = _compilers().submit(compiled)
-        assert self._found is not None
-        return self._found.over(jax.tree.leaves(lowered.out_info))
+        shapes, wide = tuple(a.shape for a in jax.tree.leaves(given)), self.dtype.itemsize == 8
+        with self._lock:  # two threads would compile it twice
+            if shapes not in self._ready:
+                self._given = tuple(a.over([]) if isinstance(a, Stacked) else a for a in arguments)
+                with jax.enable_x64(wide):
+                    lowered = self._program.lower(given)
+                assert self._found is not None
+                found = self._found.over(jax.tree.leaves(lowered.out_info))
+                self._ready[shapes] = _compilers().submit(_compiled, lowered, wide), found
+        return self._ready[shapes][1]
 
     def _run(self, arguments: tuple[Stacked | Any, ...]) -> list[Any]:
         given = [a.arrays if isinstance(a, Stacked) else a for a in arguments]
-        shapes = _shapes(given)
+        shapes = tuple(a.shape for a in jax.tree.leaves(given))
         if shapes not in self._ready:
-            with self._lock:  # two threads would compile it twice
-                if shapes not in self._ready:
-                    self.start(arguments)
-        return self._ready[shapes].result()(given)
+            self.start(arguments)
+        return self._ready[shapes][0].result()(given)
 
 
-def _shapes(given: list[Any]) -> Any:
-    return tuple(a.shape for a in jax.tree.leaves(given))
+def _compiled(lowered: Any, wide: bool) -> Callable[[list[Any]], list[Any]]:
+    with jax.enable_x64(wide):
+        return lowered.compile()
 
 
 @functools.cache
