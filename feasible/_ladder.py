@@ -28,7 +28,7 @@ from feasible._problem import Problem, Solution
 from feasible._rollout import clip_controls
 from feasible._status import Status
 
-_STIFFNESS = (0.02, 2.0)  # s⁶, of the lifts: they smooth away periods below 3 and 7 s
+_STIFFNESS = (STIFFNESS, 2.0)  # s⁶, of the lifts: they smooth away periods below 3 and 7 s
 _CALM = 1e4  # factor on the control weights of the calm problem whose answer a second try starts from
 _SLOW = 2.0  # m/s: mean speed below which samples do not tell the direction of travel
 _ROUGH = 0.1  # m: root mean square distance from the samples above which slow rows are tried again

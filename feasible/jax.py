@@ -32,6 +32,7 @@ from feasible._projector._request import Reply, Request
 from feasible._status import Status
 from feasible._trajectory import COLUMNS, MIN_STEPS, check_columns, check_dt
 from feasible.solvers._riccati_adjoint import Cotangent, adjoint
+from feasible.solvers._riccati_arrays import Numbers
 from feasible.solvers._riccati_central import AFTER, Aim, central
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options
@@ -199,8 +200,8 @@ def _request(kernel: Kernel, setup: _Setup, values: Any, start: Any) -> Request:
     )
 
 
-def _numbers(options: Options, like: Any) -> Options:
-    return Options(*(like + v for v in options))
+def _numbers(options: Numbers, like: Any) -> Numbers:
+    return type(options)(*(like + v for v in options))
 
 
 def _answer(kernel: Kernel, request: Request) -> Reply:
@@ -256,7 +257,7 @@ def _pulled(
         *hard,
     )
     number = jnp.zeros_like(request.warm)
-    point = central(kernel, it, data, Aim(*(number + v for v in aim)))
+    point = central(kernel, it, data, _numbers(aim, number))
     found = adjoint(kernel, point.it, data, number + aim.mu, against, whole=False)
     sound = (point.solved > 0) & (found.finite > 0) & (reply.iterations > 0)
     by_first = [jnp.where(sound & k, a, 0.0) for k, a in zip(known, found.first, strict=True)]

@@ -24,6 +24,7 @@ from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_rows import Barrier
+from feasible.solvers._riccati_stage import Stage
 
 # Measured on plans whose samples or first states were moved by known amounts: the barrier from which the iteration is
 # shortest grows with what changed, and beyond some centimetres of every sample a cold start is shorter.
@@ -34,7 +35,7 @@ _OUTDATED = 0.01  # m²: a warm start is dropped if more than that changed
 def project(kernel: Kernel, request: Request) -> Reply:
     """The nearest motion that keeps the limits of the kernel, hard or elastic."""
     stage = kernel.stage
-    request, heading, lifted = localised(kernel, request)
+    request, heading, lifted = localised(stage, request)
     merged, weight = towards(request)
     news = changed(kernel, request)
     warm = (request.warm > 0.0) & (news <= _OUTDATED)
@@ -73,7 +74,7 @@ def project(kernel: Kernel, request: Request) -> Reply:
 def fallback(kernel: Kernel, request: Request) -> Reply:
     """Braking from the first state, or from where the samples seem to start where that is not given."""
     stage = kernel.stage
-    request, heading, lifted = localised(kernel, request)
+    request, heading, lifted = localised(stage, request)
     still = jnp.zeros_like(request.warm)
     guess = [*lifted.first[:4], *(still for _ in lifted.first[4:])]
     first = [jnp.where(jnp.isfinite(v), v, g) for v, g in zip(request.initial, guess, strict=True)]
@@ -124,7 +125,7 @@ def steps_of(request: Request) -> Array:
     return jax.lax.scan(lambda n, _: (n + 1.0, None), zero, request.target[0])[0]
 
 
-def localised(kernel: Kernel, request: Request) -> tuple[Request, Array, Motion]:
+def localised(stage: Stage, request: Request) -> tuple[Request, Array, Motion]:
     """The request turned so that x points along the initial heading; that heading; and the lift as a start."""
     target, weight = cleaned(request)
     sane = jnp.ones_like(request.warm) > 0.0
@@ -132,7 +133,7 @@ def localised(kernel: Kernel, request: Request) -> tuple[Request, Array, Motion]
         sane = sane & ~(jnp.abs(v) > FARTHEST)
     initial = [jnp.where(sane, v, jnp.nan) for v in request.initial]
     drawn = towards(request._replace(target=target, weight=weight))
-    first, states = begin(kernel, *drawn, initial)
+    first, states = begin(stage, *drawn, initial)
     heading = first[2]
     apart = heading - request.first[2]
     back = apart - wrap(jnp, apart) - heading  # the plan before may count whole turns otherwise

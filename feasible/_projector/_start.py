@@ -15,8 +15,9 @@ import jax.numpy as jnp
 
 from feasible._arrays import Array, wrap
 from feasible._lift import BROKEN, CREEP, SMOOTHER, STIFFNESS
+from feasible._projector._verdict import imposed
 from feasible.solvers import _riccati_algebra as la
-from feasible.solvers._riccati_kernel import Kernel
+from feasible.solvers._riccati_stage import Stage
 
 _ANCHOR = 10.0  # weight of a given first position
 _TINY = 1e-9  # weight of a missing sample
@@ -147,7 +148,7 @@ def stated(first: Array, path: Array, values: Array, weight: Array, *, angle: bo
 
 
 def begin(
-    kernel: Kernel, target: list[Array], weight: list[Array], initial: list[Array]
+    stage: Stage, target: list[Array], weight: list[Array], initial: list[Array]
 ) -> tuple[list[Array], list[Array]]:
     """First state and states x_1..x_T to start from: the lift, or a smoother one where the first breaks limits."""
     zero = jnp.zeros_like(weight[0][0])
@@ -158,36 +159,25 @@ def begin(
 
     def turn(carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
         found, worst, tries = carry
-        new = lift(target, weight, initial, kernel.stage.dt, jnp.where(tries > 0.0, SMOOTHER, STIFFNESS))
+        new = lift(target, weight, initial, stage.dt, jnp.where(tries > 0.0, SMOOTHER, STIFFNESS))
         chosen = again(carry)
         found = jax.tree.map(lambda a, b: jnp.where(chosen, a, b), new, found)
-        return found, jnp.where(chosen, excess(kernel, *new), worst), tries + 1.0
+        return found, jnp.where(chosen, excess(stage, *new), worst), tries + 1.0
 
     blank = [zero for _ in initial], [jnp.zeros_like(weight[0]) for _ in initial]
     return jax.lax.while_loop(lambda carry: jnp.any(again(carry)), turn, (blank, zero + jnp.inf, zero))[0]
 
 
-def excess(kernel: Kernel, first: list[Array], states: list[Array]) -> Array:
-    """The largest excess of states over the limits, in units of them, where no control acts."""
-    stage = kernel.stage
+def excess(stage: Stage, first: list[Array], states: list[Array]) -> Array:
+    """The largest normalised excess of states over the limits, where no control acts."""
     zero = jnp.zeros_like(first[0])
     still = [zero for _ in stage.vehicle.CONTROLS]
 
-    def over(worst: Array, values: list[Any], sides: Any) -> Array:
-        for i, sign, bound in sides:
-            worst = jnp.maximum(worst, sign * (values[i] - bound))
-        return worst
+    def step(carry: tuple[list[Array], Array, Array], after: list[Array]) -> Any:
+        x, entry, worst = carry
+        return (after, zero, jnp.maximum(worst, imposed(stage, x, still, entry=entry))), None
 
-    def step(carry: tuple[list[Array], Array], after: list[Array]) -> Any:
-        x, worst = carry
-        for f, signals in stage.signals.items():
-            at = stage.flows[f].value([*x, *still])
-            worst = over(worst, signals.value([*at, *still]), kernel.sides[f])
-        return (after, worst), None
-
-    x0, x = ([a / t for a, t in zip(part, stage.typical, strict=False)] for part in (first, states))
-    (_, worst), _ = jax.lax.scan(step, (x0, zero), x)
-    return over(worst, stage.entry.value([*x0, *still]), kernel.entry_sides) if stage.entry.rows else worst
+    return jax.lax.scan(step, (first, zero + 1.0, zero), states)[0][2]
 
 
 def lift(
