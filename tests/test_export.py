@@ -1,5 +1,6 @@
 """An exported folder: the same answers from Python, from the artefact and from C, and safe whatever comes in."""
 
+import copy
 import ctypes
 import json
 import shutil
@@ -58,13 +59,14 @@ def compiled(folder, tmp_path_factory):
     if shutil.which("cc") is None:
         pytest.skip("no C compiler `cc` on this machine")
     out = tmp_path_factory.mktemp("c")
-    for what in (
-        ["-fPIC", "-shared", *SOURCES, "-o", out / "lib.so"],
-        ["check.c", out / "lib.so", "-o", out / "check"],
-    ):
-        done = subprocess.run(["cc", *STRICT, *what, "-lm"], cwd=folder / "c", capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[:2000]
+    compile_c(folder / "c", [*SOURCES, "-fPIC", "-shared"], out / "lib.so")
+    compile_c(folder / "c", ["check.c", out / "lib.so"], out / "check")
     return out
+
+
+def compile_c(folder, sources, out):
+    done = subprocess.run(["cc", *STRICT, *sources, "-o", out, "-lm"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000]
 
 
 def numbers(values):
@@ -74,26 +76,26 @@ def numbers(values):
 class C:
     """`feasible_project` by ctypes, with its structures laid out as the header has them."""
 
-    def __init__(self, library, counts):
+    def __init__(self, library, steps, counts):
         self._counts = counts
         S, controls, limits, inner, entry = counts
         double = ctypes.c_double
 
         class Plan(ctypes.Structure):
             _fields_ = [
-                ("states", double * S * (STEPS + 1)),
-                ("controls", double * controls * STEPS),
+                ("states", double * S * (steps + 1)),
+                ("controls", double * controls * steps),
                 ("margin", double * limits),
                 *[(n, double) for n in ("violation", "residual", "displacement_mean", "displacement_max", "objective")],
                 *[(n, ctypes.c_int) for n in ("status", "converged", "iterations")],
-                ("samples", double * 2 * STEPS),
-                ("inner", double * STEPS * max(inner, 1)),
+                ("samples", double * 2 * steps),
+                ("inner", double * steps * max(inner, 1)),
                 ("entry", double * max(entry, 1)),
             ]
 
         class Request(ctypes.Structure):
             _fields_ = [
-                ("samples", double * 4 * STEPS),
+                ("samples", double * 4 * steps),
                 ("initial", double * S),
                 ("previous", ctypes.POINTER(Plan)),
                 ("elapsed", ctypes.c_int),
@@ -128,11 +130,15 @@ class C:
         return plan
 
 
+def library(folder, projector):
+    at = projector._rungs.request.at
+    return C(folder, projector.horizon, (6, 2, len(projector._problem.limits), len(at.inner), len(at.entry)))
+
+
 @pytest.fixture(scope="module")
 def c(compiled, folder, projector):
     shutil.copy(folder / "c" / "config.h", compiled)
-    at = projector._rungs.request.at
-    return C(compiled, (6, 2, len(projector._problem.limits), len(at.inner), len(at.entry)))
+    return library(compiled, projector)
 
 
 def states(plan):
@@ -231,6 +237,27 @@ def test_c_gives_the_certificate_too(c, golden):
             assert getattr(plan, name) == pytest.approx(expected[name], rel=1e-6, abs=1e-6)
 
 
+def test_c_takes_back_an_excess_between_the_points_as_python_does(compiled, tmp_path):
+    steps = 40
+    limits = feasible.presets.nuplan_comfort()
+    bent = feasible.Projector(feasible.vehicles.nuplan_pacifica(), limits, horizon=steps, dt=DT)
+    source = bent.export(tmp_path / "made", artefact=False) / "c"
+    compile_c(source, [*SOURCES, "-fPIC", "-shared"], source / "lib.so")
+    function, staying = library(source, bent), copy.copy(bent)
+    values = np.random.default_rng(143).normal(0, 0.3, (steps, 2))
+    values[:, 0] += 0.1 * DT * np.arange(1, steps + 1)
+    for staying.consistency in (0.0, 0.01):  # with it the plan before keeps its place, and the second attempt is cold
+        plan, last = None, None
+        for _ in range(2):
+            last = staying(values, warm_start=last, elapsed=0.0)
+            request = function.request(values, previous=plan)
+            request.consistency = staying.consistency
+            plan = function(request)
+            assert (plan.status, plan.iterations) == (int(last.status), int(last.iterations))
+            np.testing.assert_allclose(states(plan), last.states, rtol=0, atol=1e-6)
+            assert plan.status == feasible.Status.PROJECTED
+
+
 def test_c_is_not_poisoned(c):
     cases, work = _golden.cases(STEPS, DT, 6), c.workspace()
     good = c.request(cases[0].samples, cases[6].initial)
@@ -293,7 +320,7 @@ def test_the_header_is_cpp_too(folder):
 
 def test_the_specification_says_what_it_is(folder, projector):
     found = json.loads((folder / "specification.json").read_text())
-    assert found["format"] == "feasible.export/2"
+    assert found["format"] == "feasible.export/3"
     assert found["configuration"] == projector.configuration
     assert found["projector"] == json.loads(json.dumps(projector.specification))
     for kind, layout in ((Request, projector._rungs.request), (Reply, projector._rungs.reply)):

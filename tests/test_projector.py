@@ -97,6 +97,24 @@ def test_a_state_outside_the_limits_is_relaxed_and_named(projector):
     np.testing.assert_allclose(plan.states[0], state, atol=1e-9)
 
 
+@pytest.mark.parametrize("consistency", [0.0, 0.01])
+def test_an_excess_between_the_points_is_taken_back(projector, monkeypatch, consistency):
+    values = np.stack([0.1 * TIMES, 0.0 * TIMES], axis=-1) + np.random.default_rng(143).normal(0, 0.3, (T, 2))
+    projector = with_(projector, consistency=consistency)
+    with monkeypatch.context() as without:
+        without.setattr(_descent, "NEAR", 0.0)
+        before = projector(values) if consistency else None
+        broken = check(projector(values, warm_start=before, elapsed=0.0))
+    assert broken.status == Status.RELAXED
+    assert max(broken.margin, key=broken.margin.get) == "yaw_acceleration"
+    plan = check(projector(values, warm_start=before, elapsed=0.0))
+    assert plan.status == Status.PROJECTED
+    assert plan.converged
+    assert plan.iterations < broken.iterations / 2
+    assert broken.objective < plan.objective < 1.001 * broken.objective
+    np.testing.assert_allclose(plan.states[:, :2], broken.states[:, :2], atol=2e-3)
+
+
 def test_a_deadline_of_zero_gives_the_fallback(projector):
     plan = check(with_(projector, deadline=0.0)(LINE, initial_state=NOW))
     assert plan.status == Status.FALLBACK

@@ -27,7 +27,7 @@ from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_stage import Components
 
 SOURCES = Path(__file__).parent / "c"
-_LADDER = ("COLD", "WARM", "AGAIN", "RELAX")
+_LADDER = ("COLD", "WARM", "CLOSER", "AGAIN", "RELAX")
 
 
 def write(projector: Projector, cases: Sequence[Case], plans: Sequence[Plan], folder: Path) -> None:
@@ -95,6 +95,9 @@ def _config(projector: Projector, work: int) -> str:
         "ACCEPTED": _number(ACCEPTED),
         "BETWEEN": _number(BETWEEN),
         "STILL": _number(STILL),
+        "NEAR": _number(_descent.NEAR),
+        "BY": _number(_descent.BY),
+        "MORE": _number(_descent.MORE),
         "BIG": _number(_BIG),
         "IN": rungs.request.size,
         "OUT": rungs.reply.size,

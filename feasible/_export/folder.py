@@ -26,7 +26,7 @@ from feasible._export import _artefact, _c_folder, _golden
 from feasible._projector import Plan, Projector
 from feasible._status import Status
 
-FORMAT = "feasible.export/2"
+FORMAT = "feasible.export/3"
 SPECIFICATION = "specification.json"
 
 

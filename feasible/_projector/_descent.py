@@ -1,9 +1,10 @@
 """The ladder of one call: which rung runs, when there is no time for one, and which answer is taken.
 
     1  hard limits, from the warm start or the lift
-    2  hard limits from the lift at another pace, where 1 did not converge to an answer that holds
-    3  elastic limits, where there is no answer that holds
-    4  braking, where there is none, or none that is better
+    2  hard limits that are a little closer, from the answer of 1, where it exceeds them only between the points
+    3  hard limits from the lift at another pace, where there is no answer that converged and holds
+    4  elastic limits, where there is no answer that holds
+    5  braking, where there is none, or none that is better
 
 An answer holds if the check at the end of each rung says so. One that does not converge, because a deadline came or
 because the problem is hard, may hold all the same: it can be driven, and is only not the nearest.
@@ -26,8 +27,14 @@ from feasible.solvers._riccati_loop import Options
 
 COLD = Options(iterations=80, mu_end=1e-7, quick=0.2, slope=1e-5)
 WARM = COLD._replace(mu_start=1e-6)
+CLOSER = WARM._replace(mu_start=1e-4)
 AGAIN = Options(slow=0.8, share=1e6)
 RELAX = COLD._replace(iterations=120)
+NEAR = 0.1  # normalised excess between the points up to which closer bounds are tried
+BY, MORE = (
+    1.25,
+    5e-4,
+)  # how much closer: so many times what is too much, and so much; nine iterations, and nearly all hold
 # Numbers, because looking an enumeration's members up takes longer than comparing with them
 _UNCHANGED, _HELD, _RELAXED, _FALLBACK, _REJECTED = map(int, Status)
 
@@ -76,7 +83,9 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
     )
     merit, settled = np.full(count, np.inf), np.zeros(count, dtype=bool)
 
-    def attempt(rung: str, which: np.ndarray, options: Callable[[bool], Options], *, warm: bool) -> None:
+    def attempt(
+        rung: str, which: np.ndarray, options: Callable[[bool], Options], *, warm: bool = False, closer: bool = False
+    ) -> None:
         if not which.any():
             return
         most = clock.iterations(rung, options(False).iterations)
@@ -87,6 +96,8 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
         rows = request if whole and warm else request[which]  # what is changed must be a copy
         if not warm:
             rows[:, rungs.request.at.warm] *= -1.0
+        if closer:
+            _bring_closer(rungs, rows, found.rows[index])
         for is_warm, some in _kinds(rows[:, rungs.request.at.warm.start] > 0):
             chosen = options(is_warm)
             bound = min(most, chosen.iterations)
@@ -115,8 +126,10 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
     seen = found.rows[:, at.any_sample.start] > 0
     if (settled & seen & (found.status <= _HELD)).all():  # as nearly always
         return found
-    attempt("hard", given & ~(settled & (found.status <= _HELD)), lambda warm: AGAIN, warm=False)
-    attempt("elastic", given & (found.status > _HELD), lambda warm: RELAX, warm=False)
+    near = settled & (found.rows[:, at.excess.start] <= ACCEPTED) & (found.violation <= NEAR)
+    attempt("hard", given & near & (found.status > _HELD), lambda warm: CLOSER if warm else COLD, closer=True)
+    attempt("hard", given & ~(settled & (found.status <= _HELD)), lambda warm: AGAIN)
+    attempt("elastic", given & (found.status > _HELD), lambda warm: RELAX)
 
     lost = np.flatnonzero(~given | ~(settled | (found.status <= _HELD)))
     if lost.size:
@@ -128,6 +141,19 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
         found.status[taken] = _FALLBACK
     found.status[found.rows[:, at.any_sample.start] <= 0] = _REJECTED
     return found
+
+
+def _bring_closer(rungs: Rungs, rows: np.ndarray, replies: np.ndarray) -> None:
+    """Brings bounds closer by what replies exceed too much between the points, and starts rows from the replies."""
+    at = rungs.request.at
+    first, last = rungs.reply.at.margins[0].start, rungs.reply.at.margins[-1].stop
+    over = replies[:, first:last] - BETWEEN
+    rows[:, at.tighter[0].start : at.tighter[-1].stop] = np.where(over > 0.0, BY * over + MORE, 0.0)
+    # Where an earlier plan is there for consistency its place is taken, and the row starts cold.
+    free = (rows[:, at.warm.start] == 0.0) | (rows[:, at.consistency.start] == 0.0)
+    some = rows[free]
+    rungs.start_from(some, replies[free], np.zeros((len(some), 2)), 0)
+    rows[free] = some
 
 
 def verdict(rungs: Rungs, replies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ class Request(NamedTuple):
         warm: 0 if there is no such plan; positive to start from it; negative if it is there for `consistency` only.
         consistency: weight of the squared distance from the plan's positions [1/m²], 0 for none.
         effort: C scalars, weights of the squared controls.
+        tighter: a scalar per limit, by how much of it its bounds are closer than they are; of the hard rung.
         options: of the iteration.
     """
 
@@ -46,6 +47,7 @@ class Request(NamedTuple):
     warm: Array
     consistency: Array
     effort: list[Array]
+    tighter: list[Array]
     options: Options
 
 
@@ -104,6 +106,7 @@ def example(kernel: Kernel, number: Any, horizon: Any) -> Request:
         number,
         number,
         [number] * C,
+        [number] * len(kernel.stage.problem.limits),
         Options(*[number] * len(Options._fields)),
     )
 

@@ -18,8 +18,9 @@ how the same code is compiled for the lanes of a vector register.
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -126,6 +127,15 @@ class Kernel:
     def one_sided(self) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """Row of the problem and sign of each one-sided row, of the steps and of the entry, as in a `Barrier`."""
         return self._of_steps, self._of_entry
+
+    def tightened(self, by: Sequence[Array]) -> Kernel:
+        """With the bounds of the steps' rows closer, per limit, in its units."""
+        tighter, rows = copy.copy(self), self.stage.problem.rows
+        tighter.sides = {
+            f: [(i, sign, bound - sign * by[rows[self.stage.signals[f].rows[i]].limit]) for i, sign, bound in sides]
+            for f, sides in self.sides.items()
+        }
+        return tighter
 
     def parts(self, barrier: Barrier) -> Iterator[tuple[float, Signals, list[Side], Barrier]]:
         """The rows of a step and their barrier, by fraction."""

@@ -28,7 +28,7 @@ _FOLLOWS = 5.0  # times the room of its row that a slack may be to follow it dow
 # m²: price over slack below which a row weighs less than the effort of the controls, and above which it is an equation
 _FAINT, _FIRM = 1e-5, 1e8
 _TOGETHER = 4  # slacks whose product one logarithm takes: 1e-7 to the fourth is still a normal float32
-Side = tuple[int, float, float]  # sign · value <= sign · bound: place of the value among its signals, sign, bound
+Side = tuple[int, float, Any]  # sign · value <= sign · bound: place of the value among its signals, sign, bound
 
 
 class Barrier(NamedTuple):

@@ -1,9 +1,10 @@
 /* The safe call around the printed programs: a local frame, the warm start, and the ladder
 
        1  hard limits, from the warm start or a smoothed path
-       2  hard limits from the smoothed path at another pace, where 1 found no answer that holds
-       3  elastic limits, where there is none
-       4  braking, where nothing else is usable
+       2  hard limits that are a little closer, from the answer of 1, where it exceeds them only between the points
+       3  hard limits from the smoothed path at another pace, where there is no answer that converged and holds
+       4  elastic limits, where there is none that holds
+       5  braking, where nothing else is usable
 
    Each rung ends with a check that is not the solver's. */
 #include "projector.h"
@@ -18,7 +19,8 @@
 enum { T = FEASIBLE_STEPS, S = FEASIBLE_STATES, C = FEASIBLE_CONTROLS };
 
 static const double NOWHERE = 1e12; /* m: beyond, differences of coordinates mean nothing */
-static const double COLD[] = FEASIBLE_COLD, WARM[] = FEASIBLE_WARM, AGAIN[] = FEASIBLE_AGAIN, RELAX[] = FEASIBLE_RELAX;
+static const double COLD[] = FEASIBLE_COLD, WARM[] = FEASIBLE_WARM, CLOSER[] = FEASIBLE_CLOSER,
+                    AGAIN[] = FEASIBLE_AGAIN, RELAX[] = FEASIBLE_RELAX;
 
 typedef void program(const double *restrict in, double *restrict out, double *restrict work);
 program feasible_hard, feasible_elastic, feasible_brake, feasible_roll; /* programs.c */
@@ -198,11 +200,41 @@ static void attempt(ladder *l, program *run, const double *options, int warm)
     }
 }
 
+/* Whether the best reply converged to what holds at the points where limits are imposed, and nearly between them. */
+static int is_near(const ladder *l)
+{
+    return l->settled && l->status > FEASIBLE_PROJECTED && l->best[FEASIBLE_OUT_EXCESS] <= FEASIBLE_ACCEPTED &&
+           l->violation <= FEASIBLE_NEAR;
+}
+
+/* Hard limits closer by what the best reply exceeds too much between the points, from that reply; from the smoothed
+   path where the previous plan is there for consistency, whose place the reply would take. */
+static void attempt_closer(ladder *l, int warm)
+{
+    const int free = !warm || l->in[FEASIBLE_IN_CONSISTENCY] == 0.0;
+    double *closer = l->in + FEASIBLE_IN_TIGHTER;
+    for (int i = 0; i < FEASIBLE_LIMITS; i++) {
+        const double over = l->best[FEASIBLE_OUT_MARGINS + i] - FEASIBLE_BETWEEN;
+        closer[i] = over > 0.0 ? FEASIBLE_BY * over + FEASIBLE_MORE : 0.0;
+    }
+    if (free) {
+        const size_t horizons = (S + C + 2 + FEASIBLE_INNER) * T; /* states, controls, samples, prices */
+        memcpy(l->in + FEASIBLE_IN_FIRST, l->best + FEASIBLE_OUT_FIRST, S * sizeof(double));
+        memcpy(l->in + FEASIBLE_IN_STATES, l->best + FEASIBLE_OUT_STATES, horizons * sizeof(double));
+        memcpy(l->in + FEASIBLE_IN_ENTRY, l->best + FEASIBLE_OUT_ENTRY, FEASIBLE_ENTRY * sizeof(double));
+    }
+    attempt(l, feasible_hard, free ? CLOSER : COLD, free ? 1 : -1);
+    for (int i = 0; i < FEASIBLE_LIMITS; i++)
+        closer[i] = 0.0;
+}
+
 static void descend(ladder *l, int given, int warm)
 {
     double violation;
     if (given) {
         attempt(l, feasible_hard, warm ? WARM : COLD, warm);
+        if (is_near(l))
+            attempt_closer(l, warm);
         if (!l->settled || l->status > FEASIBLE_PROJECTED)
             attempt(l, feasible_hard, AGAIN, -warm);
         if (l->status > FEASIBLE_PROJECTED)
