@@ -31,10 +31,7 @@ CLOSER = WARM._replace(mu_start=1e-4)
 AGAIN = Options(slow=0.8, share=1e6)
 RELAX = COLD._replace(iterations=120)
 NEAR = 0.1  # normalised excess between the points up to which closer bounds are tried
-BY, MORE = (
-    1.25,
-    5e-4,
-)  # how much closer: so many times what is too much, and so much; nine iterations, and nearly all hold
+BY, MORE = 1.25, 5e-4  # how much closer: so many times what is too much, and so much; all of 27 real rows held then
 # Numbers, because looking an enumeration's members up takes longer than comparing with them
 _UNCHANGED, _HELD, _RELAXED, _FALLBACK, _REJECTED = map(int, Status)
 
@@ -149,7 +146,7 @@ def _bring_closer(rungs: Rungs, rows: np.ndarray, replies: np.ndarray) -> None:
     first, last = rungs.reply.at.margins[0].start, rungs.reply.at.margins[-1].stop
     over = replies[:, first:last] - BETWEEN
     rows[:, at.tighter[0].start : at.tighter[-1].stop] = np.where(over > 0.0, BY * over + MORE, 0.0)
-    # Where an earlier plan is there for consistency its place is taken, and the row starts cold.
+    # Not where an earlier plan is there for consistency, whose place the reply would take: such a row starts cold.
     free = (rows[:, at.warm.start] == 0.0) | (rows[:, at.consistency.start] == 0.0)
     some = rows[free]
     rungs.start_from(some, replies[free], np.zeros((len(some), 2)), 0)
