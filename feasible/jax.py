@@ -196,7 +196,7 @@ def _request(kernel: Kernel, setup: _Setup, values: Any, start: Any) -> Request:
         number,
         number,
         [number + v for v in w.controls],
-        [number] * len(kernel.stage.problem.limits),
+        [],
         _numbers(_SOLVE[setup.size], number),
     )
 

@@ -27,7 +27,7 @@ from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_stage import Components
 
 SOURCES = Path(__file__).parent / "c"
-_LADDER = ("COLD", "WARM", "CLOSER", "AGAIN", "RELAX")
+_LADDER = ("COLD", "WARM", "TIGHTER", "AGAIN", "RELAX")
 
 
 def write(projector: Projector, cases: Sequence[Case], plans: Sequence[Plan], folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The ladder of one call: which rung runs, when there is no time for one, and which answer is taken.
 
     1  hard limits, from the warm start or the lift
-    2  hard limits that are a little closer, from the answer of 1, where it exceeds them only between the points
+    2  hard limits with tighter bounds, from the answer of 1, where it exceeds them only between the points
     3  hard limits from the lift at another pace, where there is no answer that converged and holds
     4  elastic limits, where there is no answer that holds
     5  braking, where there is none, or none that is better
@@ -27,11 +27,11 @@ from feasible.solvers._riccati_loop import Options
 
 COLD = Options(iterations=80, mu_end=1e-7, quick=0.2, slope=1e-5)
 WARM = COLD._replace(mu_start=1e-6)
-CLOSER = WARM._replace(mu_start=1e-4)
+TIGHTER = WARM._replace(mu_start=1e-4)
 AGAIN = Options(slow=0.8, share=1e6)
 RELAX = COLD._replace(iterations=120)
-NEAR = 0.1  # normalised excess between the points up to which closer bounds are tried
-BY, MORE = 1.25, 5e-4  # how much closer: so many times what is too much, and so much; all of 27 real rows held then
+NEAR = 0.1  # normalised excess between the points up to which tighter bounds are tried
+BY, MORE = 1.25, 5e-4  # how much tighter: so many times what is too much, and so much; all of 25 real rows held then
 # Numbers, because looking an enumeration's members up takes longer than comparing with them
 _UNCHANGED, _HELD, _RELAXED, _FALLBACK, _REJECTED = map(int, Status)
 
@@ -81,7 +81,7 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
     merit, settled = np.full(count, np.inf), np.zeros(count, dtype=bool)
 
     def attempt(
-        rung: str, which: np.ndarray, options: Callable[[bool], Options], *, warm: bool = False, closer: bool = False
+        rung: str, which: np.ndarray, options: Callable[[bool], Options], *, warm: bool = False, tighter: bool = False
     ) -> None:
         if not which.any():
             return
@@ -93,8 +93,8 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
         rows = request if whole and warm else request[which]  # what is changed must be a copy
         if not warm:
             rows[:, rungs.request.at.warm] *= -1.0
-        if closer:
-            _bring_closer(rungs, rows, found.rows[index])
+        if tighter:
+            _tighten(rungs, rows, found.rows[index])
         for is_warm, some in _kinds(rows[:, rungs.request.at.warm.start] > 0):
             chosen = options(is_warm)
             bound = min(most, chosen.iterations)
@@ -123,8 +123,8 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
     seen = found.rows[:, at.any_sample.start] > 0
     if (settled & seen & (found.status <= _HELD)).all():  # as nearly always
         return found
-    near = settled & (found.rows[:, at.excess.start] <= ACCEPTED) & (found.violation <= NEAR)
-    attempt("hard", given & near & (found.status > _HELD), lambda warm: CLOSER if warm else COLD, closer=True)
+    near = settled & (found.status > _HELD) & (found.rows[:, at.excess.start] <= ACCEPTED) & (found.violation <= NEAR)
+    attempt("hard", given & near, lambda warm: TIGHTER if warm else COLD, tighter=True)
     attempt("hard", given & ~(settled & (found.status <= _HELD)), lambda warm: AGAIN)
     attempt("elastic", given & (found.status > _HELD), lambda warm: RELAX)
 
@@ -140,8 +140,8 @@ def descend(rungs: Rungs, request: np.ndarray, given: np.ndarray, clock: Clock) 
     return found
 
 
-def _bring_closer(rungs: Rungs, rows: np.ndarray, replies: np.ndarray) -> None:
-    """Brings bounds closer by what replies exceed too much between the points, and starts rows from the replies."""
+def _tighten(rungs: Rungs, rows: np.ndarray, replies: np.ndarray) -> None:
+    """Tightens bounds by what replies exceed too much between the points, and starts rows from the replies."""
     at = rungs.request.at
     first, last = rungs.reply.at.margins[0].start, rungs.reply.at.margins[-1].stop
     over = replies[:, first:last] - BETWEEN

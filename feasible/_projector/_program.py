@@ -35,7 +35,7 @@ _OUTDATED = 0.01  # m²: a warm start is dropped if more than that changed
 def project(kernel: Kernel, request: Request) -> Reply:
     """The nearest motion that keeps the limits of the kernel, hard or elastic."""
     stage = kernel.stage
-    if kernel.penalty is None:
+    if kernel.penalty is None and request.tighter:
         kernel = kernel.tightened(request.tighter)
     request, heading, lifted = localised(stage, request)
     merged, weight = towards(request)

@@ -5,8 +5,8 @@
     plan = projector(values, initial_state=now)                                   # (T, 2) or (K, T, 2)
     plan = projector(values, initial_state=now, warm_start=plan, elapsed=0.1)     # the next cycle
 
-A call descends a ladder until it has something: hard limits, from the warm start if there is one; closer ones, where an
-answer exceeds them between the points; hard limits again, from the lift; elastic limits; braking. Each rung is one
+A call descends a ladder until it has something: hard limits, from the warm start if there is one; tighter ones, where
+an answer exceeds them between the points; hard limits again, from the lift; elastic limits; braking. Each rung is one
 compiled program (`_program`) that ends with a check that is not the solver's, and none but the last begins without time
 for its end. A projector keeps nothing between calls, so threads may share it.
 """

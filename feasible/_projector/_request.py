@@ -31,7 +31,7 @@ class Request(NamedTuple):
         warm: 0 if there is no such plan; positive to start from it; negative if it is there for `consistency` only.
         consistency: weight of the squared distance from the plan's positions [1/m²], 0 for none.
         effort: C scalars, weights of the squared controls.
-        tighter: a scalar per limit, by how much of it its bounds are closer than they are; of the hard rung.
+        tighter: a scalar per limit, by how much of it its bounds are tightened, for the hard rung; or empty.
         options: of the iteration.
     """
 

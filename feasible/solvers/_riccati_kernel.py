@@ -129,7 +129,7 @@ class Kernel:
         return self._of_steps, self._of_entry
 
     def tightened(self, by: Sequence[Array]) -> Kernel:
-        """With the bounds of the steps' rows closer, per limit, in its units."""
+        """With tighter bounds of the steps' rows, per limit, in its units."""
         tighter, rows = copy.copy(self), self.stage.problem.rows
         tighter.sides = {
             f: [(i, sign, bound - sign * by[rows[self.stage.signals[f].rows[i]].limit]) for i, sign, bound in sides]

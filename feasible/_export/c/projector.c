@@ -1,7 +1,7 @@
 /* The safe call around the printed programs: a local frame, the warm start, and the ladder
 
        1  hard limits, from the warm start or a smoothed path
-       2  hard limits that are a little closer, from the answer of 1, where it exceeds them only between the points
+       2  hard limits with tighter bounds, from the answer of 1, where it exceeds them only between the points
        3  hard limits from the smoothed path at another pace, where there is no answer that converged and holds
        4  elastic limits, where there is none that holds
        5  braking, where nothing else is usable
@@ -19,7 +19,7 @@
 enum { T = FEASIBLE_STEPS, S = FEASIBLE_STATES, C = FEASIBLE_CONTROLS };
 
 static const double NOWHERE = 1e12; /* m: beyond, differences of coordinates mean nothing */
-static const double COLD[] = FEASIBLE_COLD, WARM[] = FEASIBLE_WARM, CLOSER[] = FEASIBLE_CLOSER,
+static const double COLD[] = FEASIBLE_COLD, WARM[] = FEASIBLE_WARM, TIGHTER[] = FEASIBLE_TIGHTER,
                     AGAIN[] = FEASIBLE_AGAIN, RELAX[] = FEASIBLE_RELAX;
 
 typedef void program(const double *restrict in, double *restrict out, double *restrict work);
@@ -207,15 +207,15 @@ static int is_near(const ladder *l)
            l->violation <= FEASIBLE_NEAR;
 }
 
-/* Hard limits closer by what the best reply exceeds too much between the points, from that reply; from the smoothed
+/* Hard limits, tighter by what the best reply exceeds too much between the points, from that reply; from the smoothed
    path where the previous plan is there for consistency, whose place the reply would take. */
-static void attempt_closer(ladder *l, int warm)
+static void attempt_tighter(ladder *l, int warm)
 {
     const int free = !warm || l->in[FEASIBLE_IN_CONSISTENCY] == 0.0;
-    double *closer = l->in + FEASIBLE_IN_TIGHTER;
+    double *tighter = l->in + FEASIBLE_IN_TIGHTER;
     for (int i = 0; i < FEASIBLE_LIMITS; i++) {
         const double over = l->best[FEASIBLE_OUT_MARGINS + i] - FEASIBLE_BETWEEN;
-        closer[i] = over > 0.0 ? FEASIBLE_BY * over + FEASIBLE_MORE : 0.0;
+        tighter[i] = over > 0.0 ? FEASIBLE_BY * over + FEASIBLE_MORE : 0.0;
     }
     if (free) {
         const size_t horizons = (S + C + 2 + FEASIBLE_INNER) * T; /* states, controls, samples, prices */
@@ -223,9 +223,9 @@ static void attempt_closer(ladder *l, int warm)
         memcpy(l->in + FEASIBLE_IN_STATES, l->best + FEASIBLE_OUT_STATES, horizons * sizeof(double));
         memcpy(l->in + FEASIBLE_IN_ENTRY, l->best + FEASIBLE_OUT_ENTRY, FEASIBLE_ENTRY * sizeof(double));
     }
-    attempt(l, feasible_hard, free ? CLOSER : COLD, free ? 1 : -1);
+    attempt(l, feasible_hard, free ? TIGHTER : COLD, free ? 1 : -1);
     for (int i = 0; i < FEASIBLE_LIMITS; i++)
-        closer[i] = 0.0;
+        tighter[i] = 0.0;
 }
 
 static void descend(ladder *l, int given, int warm)
@@ -234,7 +234,7 @@ static void descend(ladder *l, int given, int warm)
     if (given) {
         attempt(l, feasible_hard, warm ? WARM : COLD, warm);
         if (is_near(l))
-            attempt_closer(l, warm);
+            attempt_tighter(l, warm);
         if (!l->settled || l->status > FEASIBLE_PROJECTED)
             attempt(l, feasible_hard, AGAIN, -warm);
         if (l->status > FEASIBLE_PROJECTED)
