@@ -4,7 +4,8 @@
     retry        hard limits from the answer of a calmer problem, with larger weights on the controls, from two
                  lifts; also where the first answer may be a poor local optimum: near standstill the direction of
                  travel is ambiguous, and the best of three answers is kept
-    scatter      there, with a backend to which starts are cheap: the best from many scattered headings and speeds
+    scatter      there, with a backend to which starts are cheap: the best from many scattered headings and speeds,
+                 eight at a time until four of a row have led to its best
     refine       hard limits at more points of a step, from the answer so far, where it breaks a limit between points
     relax        elastic limits, for rows that no backend's own recovery has answered
     brake        the closed-form fallback
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from feasible._brake import brake
+from feasible._check import certify
 from feasible._lift import BROKEN, SMOOTHER, STIFFNESS, lift
 from feasible._problem import Problem, Solution
 from feasible._rollout import clip_controls
@@ -35,8 +37,10 @@ _ROUGH = 0.1  # m: root mean square distance from the samples above which slow r
 _TURN, _PACE = 1.5, 2.0  # rad, m/s: sizes of the scattered changes
 _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break limits between start, middle and end
 _BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
-_PROBES = tuple(np.linspace(0.0, 1.0, 11).tolist())  # fractions at which that is measured
-_AT_ONCE = 64  # rows that are scattered together
+_LOOKS = 10  # times in a step that this is measured
+_TURN_OF = 8  # scattered starts of a row that are tried together: an even number
+_ENOUGH, _SAME = 4, 1.0001  # so many within a ten-thousandth of its best answer, and no more of them are tried
+_AT_ONCE = 256  # rows that are scattered together
 Start = Callable[[Problem], np.ndarray]  # states `(N, T + 1, S)` to start N rows from
 PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared
 
@@ -70,6 +74,10 @@ class Answer:
         """Of the rows of all parts."""
         names = [f.name for f in dataclasses.fields(cls)]
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def select(self, rows: np.ndarray) -> Answer:
+        """Some rows."""
+        return Answer(**{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
 
     def take(self, rows: np.ndarray, other: Answer, chosen: np.ndarray) -> None:
         """Replaces `rows` of this answer by the `chosen` ones of another."""
@@ -117,17 +125,25 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         answer.take(index, candidate, better & np.isfinite(candidate.merit))
 
     def scatter(index: np.ndarray) -> None:
-        part = problem.select(np.repeat(index, starts_at_once))
         lifts = _start(problem.select(index), _STIFFNESS[0])
-        starts = np.concatenate([_scattered(states, starts_at_once) for states in lifts])
-        found = solver.solve(part, starts, np.zeros((len(starts), steps, C)), attempts=1)
-        candidate = _candidate(part, found, accepted)
-        candidate.multipliers = _known_rows(problem, part, candidate.multipliers)
-        best = candidate.merit.reshape(len(index), -1).argmin(1) + starts_at_once * np.arange(len(index))
-        answer.iterations[index] += found.iterations.reshape(len(index), -1).sum(1)
-        better = candidate.merit[best] < answer.merit[index]
-        for name in ("states", "controls", "multipliers", "status", "merit"):
-            getattr(answer, name)[index[better]] = getattr(candidate, name)[best[better]]
+        tried, pending = np.full((len(index), starts_at_once), np.inf), np.arange(len(index))
+        for turn in range(0, starts_at_once, _TURN_OF):
+            starts = _scattered(lifts[pending], starts_at_once)[:, turn : turn + _TURN_OF]
+            rows, many = index[pending], starts.shape[1]
+            part = problem.select(np.repeat(rows, many))
+            found = solver.solve(
+                part, starts.reshape(-1, *lifts.shape[1:]), np.zeros((len(part.target), steps, C)), attempts=1
+            )
+            candidate = _candidate(part, found, accepted)
+            candidate.multipliers = _known_rows(problem, part, candidate.multipliers)
+            merit = candidate.merit.reshape(-1, many)
+            answer.iterations[rows] += found.iterations.reshape(-1, many).sum(1)
+            best = candidate.select(merit.argmin(1) + many * np.arange(len(rows)))
+            answer.take(rows, best, best.merit < answer.merit[rows])
+            tried[pending, turn : turn + many] = merit
+            pending = np.flatnonzero((tried <= _SAME * answer.merit[index, None]).sum(1) < _ENOUGH)
+            if not pending.size:
+                break
 
     attempt(given, begin)
     again = given & ((answer.status >= Status.RELAXED) | (_ambiguous(problem, answer) & (not starts_at_once)))
@@ -171,7 +187,8 @@ def _known_rows(problem: Problem, part: Problem, multipliers: np.ndarray) -> np.
 
 def _between(problem: Problem, answer: Answer) -> np.ndarray:
     """`(N,)`: largest normalised excess at any of many points of a step."""
-    return dataclasses.replace(problem, fractions=_PROBES).excess(answer.states, answer.controls).max((0, -1))
+    motion = answer.states, answer.controls, problem.dt
+    return certify(*motion, problem.vehicle, problem.limits, tick=problem.dt / _LOOKS).violation
 
 
 def begin(problem: Problem) -> np.ndarray:
@@ -188,21 +205,21 @@ def _start(problem: Problem, stiffness: float) -> np.ndarray:
     return lift(problem.target, problem.weight, problem.initial_state, problem.dt, stiffness)
 
 
-def _scattered(start: np.ndarray, count: int) -> np.ndarray:
-    """`(count, T + 1, 6)`: a start with smooth random changes of heading and speed, in mirrored pairs.
+def _scattered(starts: np.ndarray, count: int) -> np.ndarray:
+    """`(N, count, T + 1, 6)`: starts `(N, T + 1, 6)` with smooth random changes of heading and speed.
 
-    The changes are drawn once and for all, so that a row's answer is its own; pairs, so that a mirrored row has the
-    mirrored answer.
+    The changes are drawn once and for all, so that a row's answer is its own, and in pairs, one after the other, so
+    that a mirrored row has the mirrored answer.
     """
     rng = np.random.default_rng(0)
-    phase = np.pi * np.linspace(0.0, 1.0, len(start))
+    phase = np.pi * np.linspace(0.0, 1.0, starts.shape[1])
     waves = np.cos(phase * np.arange(6)[:, None])
-    change = rng.normal(size=(2, count // 2, 6)) / (1.0 + np.arange(6)) @ waves
-    starts = np.repeat(start[None], count, axis=0)
-    starts[:, :, 2] += _TURN * np.concatenate([change[0], -change[0]])
-    starts[:, :, 3] += _PACE * np.concatenate([change[1], change[1]])
-    starts[:, :, 4:] = 0.0
-    return starts
+    turn, pace = rng.normal(size=(2, -(-count // 2), 6)) / (1.0 + np.arange(6)) @ waves
+    scattered = np.repeat(starts[:, None], count, axis=1)
+    scattered[..., 2] += _TURN * np.stack([turn, -turn], axis=1).reshape(-1, turn.shape[-1])[:count]
+    scattered[..., 3] += _PACE * np.repeat(pace, 2, axis=0)[:count]
+    scattered[..., 4:] = 0.0
+    return scattered
 
 
 def _now(problem: Problem) -> np.ndarray:

@@ -29,7 +29,9 @@ def smooth(values: np.ndarray, weight: np.ndarray, dt: float, stiffness: float =
             for j in range(i, 4):
                 penalty[3 - (j - i), k + j] += stiffness * third[i] * third[j]
     out = np.empty_like(values)
-    patterns, member = np.unique(weight, axis=0, return_inverse=True)  # mostly one: one factorisation for all rows
+    patterns, member = weight[:1], np.zeros(len(weight), dtype=int)  # mostly one: one factorisation for all rows
+    if (weight != patterns).any():
+        patterns, member = np.unique(weight, axis=0, return_inverse=True)
     for p, pattern in enumerate(patterns):
         rows = np.flatnonzero(member.reshape(-1) == p)
         band = penalty.copy()

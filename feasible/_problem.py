@@ -148,10 +148,17 @@ class Problem:
 
     def excess(self, states: np.ndarray, controls: np.ndarray) -> np.ndarray:
         """`(R, ..., T)`: normalised excess of each row, 0 where the limit holds or the row does not exist."""
-        lower, upper, scale = (b.reshape(-1, *[1] * (states.ndim - 1)) for b in self.bounds())
-        value = self.signals(states[..., :-1, :], controls)
-        over = np.maximum(np.maximum(value - upper, lower - value) / scale, 0.0)
-        return over * self.row_mask().reshape(len(self.rows), *[1] * (states.ndim - 2), -1)
+        over = self.signals(states[..., :-1, :], controls)  # in place from here: memory is what takes time
+        for r, (row, lower, upper, scale) in enumerate(zip(self.rows, *self.bounds(), strict=True)):
+            below = lower - over[r] if lower > -np.inf else None
+            over[r] -= upper
+            if below is not None:
+                np.maximum(over[r], below, out=over[r])
+            over[r] /= scale
+            np.maximum(over[r], 0.0, out=over[r])
+            if row.first_step_only:
+                over[r, ..., 1:] = 0.0
+        return over
 
 
 @dataclasses.dataclass(frozen=True)

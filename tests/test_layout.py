@@ -15,6 +15,7 @@ TIERS = {
     "_html": 0,
     "_trajectory": 0,
     "_elementary": 0,
+    "_threads": 0,
     "_differences": 1,
     "_savgol": 1,
     "_motion": 1,

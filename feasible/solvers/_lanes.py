@@ -21,10 +21,10 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
+from feasible._threads import cores, share
 from feasible.solvers import _lanes_cache
 from feasible.solvers._lanes_memory import HORIZON
 from feasible.solvers._lanes_writer import Writer
-from feasible.solvers._threads import cores, share
 
 
 class Program:

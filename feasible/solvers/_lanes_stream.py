@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from feasible._threads import cores, share
 from feasible.solvers._lanes import Program
-from feasible.solvers._threads import cores, share
 
 _BURSTS = np.arange(4.0, 33.0)  # iterations until rows that are done make room
 _CHANGE = 0.8  # what it takes to make room, in iterations

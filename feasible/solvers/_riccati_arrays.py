@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from feasible._problem import Problem
+from feasible._threads import by_rows
 from feasible.solvers._riccati_central import Aim, Central
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_rows import Barrier, Totals
-from feasible.solvers._threads import by_rows
 
 Numbers = TypeVar("Numbers", Options, Aim)
 _NOTHING = Barrier([], [], [], [])

@@ -17,11 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from feasible._threads import cores, share
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import State
 from feasible.solvers._stacked import Collected, Rows, Stacked, Table
-from feasible.solvers._threads import cores, share
 from feasible.solvers._xla import on_processor, prepared
 
 Compiled = Future[Callable[[list[Any]], list[Any]]]

@@ -21,13 +21,13 @@ import jax
 import numpy as np
 
 from feasible._problem import Problem, Solution
+from feasible._threads import by_rows
 from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_arrays import Answers, answer, example, numbers, pack
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import Options, State
 from feasible.solvers._riccati_stage import Stage
 from feasible.solvers._sqp import ELASTIC
-from feasible.solvers._threads import by_rows
 
 CHUNK = 4096  # rows that `project` hands over at once
 STARTS = 32  # further starts where the first may have led to a poor local optimum
