@@ -40,7 +40,7 @@ sys.path.insert(0, str(ROOT))  # run as a script
 from benchmarks.peers.host import commit, machine
 from benchmarks.peers.problems import Rows, real, synthetic
 from feasible._problem import Problem, Solution
-from feasible.solvers._riccati_arrays import unpack
+from feasible.solvers._riccati_arrays import apart, unpack
 from feasible.solvers._riccati_central import Aim
 from feasible.solvers._riccati_vjp import WHOLE, Pulled, arguments, pull_back
 from feasible.solvers.riccati import Riccati
@@ -61,7 +61,7 @@ def resolved(problem: Problem, at: Solution) -> tuple[np.ndarray, np.ndarray, np
     states[:, 0] = np.where(np.isfinite(problem.initial_state), problem.initial_state, states[:, 0])
     kernel, engine = Riccati().compiled(problem, False, WHOLE)
     none = np.zeros_like(states), np.zeros_like(at.controls)
-    point, _ = engine(arguments(kernel, problem, states, at.controls, at.multipliers, SHARP, *none))
+    point = apart(engine(arguments(kernel, problem, states, at.controls, at.multipliers, SHARP, *none)).point)
     return *unpack(kernel, point), np.asarray(point.solved) > 0
 
 
@@ -92,7 +92,7 @@ def exactness(rows: Rows) -> dict[str, Any]:
     exact, smooth, after_single = pulled(a, double), pulled(a, double, 1e-9), pulled(b, single)
     size = np.linalg.norm(exact.target, axis=(1, 2))
 
-    def apart(other: Pulled) -> np.ndarray:
+    def away(other: Pulled) -> np.ndarray:
         found: np.ndarray = np.linalg.norm(other.target - exact.target, axis=(1, 2)) / size
         return found
 
@@ -123,8 +123,8 @@ def exactness(rows: Rows) -> dict[str, Any]:
             "clear": spread(error[sound & clear], DOUBLE),
         },
         "float32_against_float64": {
-            "all": spread(apart(after_single)[near], SINGLE),
-            "clear": spread(apart(after_single)[near & (apart(smooth) <= SINGLE)], SINGLE),
+            "all": spread(away(after_single)[near], SINGLE),
+            "clear": spread(away(after_single)[near & (away(smooth) <= SINGLE)], SINGLE),
         },
     }
 

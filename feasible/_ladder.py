@@ -5,7 +5,7 @@
                  lifts; also where the first answer may be a poor local optimum: near standstill the direction of
                  travel is ambiguous, and the best of three answers is kept
     scatter      there, with a backend to which starts are cheap: the best from many scattered headings and speeds,
-                 eight at a time until four of a row have led to its best
+                 eight at a time until six of a row have led to its best
     refine       hard limits at more points of a step, from the answer so far, where it breaks a limit between points
     relax        elastic limits, for rows that no backend's own recovery has answered
     brake        the closed-form fallback
@@ -39,7 +39,7 @@ _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break l
 _BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
 _LOOKS = 10  # times in a step that this is measured
 _TURN_OF = 8  # scattered starts of a row that are tried together: an even number
-_ENOUGH, _SAME = 4, 1.0001  # so many within a ten-thousandth of its best answer, and no more of them are tried
+_ENOUGH, _SAME = 6, 1.00001  # so many within a hundred-thousandth of its best answer, and no more of them are tried
 _AT_ONCE = 256  # rows that are scattered together
 Start = Callable[[Problem], np.ndarray]  # states `(N, T + 1, S)` to start N rows from
 PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limits are compared

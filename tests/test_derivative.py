@@ -13,7 +13,7 @@ from test_reference import local_problem
 import feasible
 from feasible import Trajectory, presets, project_vjp
 from feasible._ladder import _start
-from feasible.solvers._riccati_arrays import prices, unpack
+from feasible.solvers._riccati_arrays import apart, prices, unpack
 from feasible.solvers._riccati_central import Aim
 from feasible.solvers._riccati_vjp import WHOLE, arguments, pull_back
 from feasible.solvers.riccati import Riccati
@@ -30,7 +30,7 @@ def resolve(problem, states, controls, multipliers, aim=SHARP):
     states[:, 0] = np.where(known, problem.initial_state, states[:, 0])
     kernel, engine = Riccati().compiled(problem, False, WHOLE)
     none = np.zeros_like(states), np.zeros_like(controls)
-    point, _ = engine(arguments(kernel, problem, states, controls, multipliers, aim, *none))
+    point = apart(engine(arguments(kernel, problem, states, controls, multipliers, aim, *none)).point)
     return *unpack(kernel, point), prices(kernel, point.it.inner.z, point.it.entry.z), np.asarray(point.solved) > 0
 
 
@@ -54,6 +54,22 @@ def solved(values):
     rng = np.random.default_rng(0)
     against = rng.normal(size=solution[0].shape), 0.1 * rng.normal(size=solution[1].shape)
     return problem, solution, against, pull_back(problem, *solution, *against, vehicle=True)
+
+
+@pytest.mark.parametrize("engine", ["lanes", "xla"])
+def test_a_row_alone_and_on_either_engine(solved, engine):
+    """What a program of JAX pulls back, what one for vector registers does, and what does for one row of it alone."""
+    if engine == "lanes":
+        pytest.importorskip("llvmlite", reason="the lanes engine needs llvmlite")
+    problem, solution, against, found = solved
+    rows = slice(None) if engine == "xla" else slice(3, 4)
+    backend = Riccati(engine=engine, width=None if engine == "xla" else 1)
+    other = pull_back(problem.select(rows), *(a[rows] for a in (*solution, *against)), vehicle=True, backend=backend)
+    for field in dataclasses.fields(found):
+        mine, theirs = getattr(found, field.name), getattr(other, field.name)
+        for name in mine if isinstance(mine, dict) else [None]:
+            a, b = (mine, theirs) if name is None else (mine[name], theirs[name])
+            np.testing.assert_allclose(b, a[rows], rtol=1e-5, atol=1e-6 * max(1.0, np.abs(a).max()))
 
 
 def agrees(solved, mine, change, *, share=0.9, widths=WIDTHS, floor=1e-2):

@@ -64,6 +64,29 @@ def test_an_input_that_is_read_after_a_loop_is_not_overwritten(rng):
     np.testing.assert_allclose(program((a, np.full(3, 3.0))), 7.0 * a)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 9])  # one, less than a vector, more than two
+def test_several_arrays_in_one(rng, rows):
+    """As separate arrays: numbers and horizons mixed, lists of several, of one and of none, and one that is no list."""
+
+    def function(x):
+        numbers, horizons, weight, single = x
+        total = sum(a * (i + 1.0) for i, a in enumerate(numbers))
+        return [h * total for h in horizons], weight + 1.0, [], [total, weight], [single + weight]
+
+    program = Program(function, ([NUMBER] * 2, [ARRAY] * 3, NUMBER, ARRAY), np.float64, 4)
+    numbers, weight = rng.normal(size=(rows, 2)), rng.normal(size=rows)
+    horizons, single = rng.normal(size=(rows, 3, 7)), rng.normal(size=(rows, 1, 7))
+    found = program.stacked((numbers, horizons, weight, single))
+    expected = program(([*numbers.T], [*np.moveaxis(horizons, 1, 0)], weight, single[:, 0]))
+    assert [a.shape for a in found] == [(rows, 3, 7), (rows,), (rows, 0), (rows, 2), (rows, 1, 7)]
+    for i, part in enumerate(expected):
+        for k, a in enumerate(part if isinstance(part, list) else []):
+            np.testing.assert_array_equal(found[i][:, k], a)
+    np.testing.assert_array_equal(found[1], expected[1])
+    with pytest.raises(ValueError, match="expected 3 scalars and 4 horizons, got 3 and 3"):
+        program.stacked((numbers, horizons, weight, single[:, :0]))
+
+
 def test_a_stream_gives_every_row_what_it_gets_alone(rng):
     def turns(given, state, fresh, most):
         (start, wanted) = given

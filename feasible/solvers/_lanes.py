@@ -54,8 +54,10 @@ class Program:
         self.inputs = [_is_horizon(a) for a in jax.tree.leaves(blank)]
         self.outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
         self._tree = jax.tree.structure(shape)
+        self._lists, self._list_tree = jax.tree.flatten(shape, is_leaf=lambda a: isinstance(a, list))
         self._order = sorted(range(len(self.inputs)), key=self.inputs.__getitem__)  # scalars first
-        self._known: dict[int, list[int | slice]] = {}  # by horizon
+        self._known: dict[int, list[int | slice]] = {}  # by horizon, as is the following
+        self._lying: dict[int, list[tuple[slice, tuple[int, ...]]]] = {}
         self._in_place = in_place is not None
         writer = Writer(self.width, self.dtype.itemsize == 8)
         self._arena, self._spare = writer.function(closed, self.inputs, self.outputs, in_place)
@@ -73,6 +75,36 @@ class Program:
         rows = np.concatenate([leaves[i].reshape(count, -1) for i in self._order], axis=1, dtype=self.dtype)
         found = self.flat(rows, steps)
         return jax.tree.unflatten(self._tree, [found[:, place] for place in self._columns(steps)])
+
+    def stacked(self, arguments: Any) -> Any:
+        """As a call, with several arrays in one: to a single row, sixty of them cost more than what is done with them.
+
+        Args:
+            arguments: a pytree whose leaves, in the order of those of the example, are `(N,)`, `(N, k)` for k scalars
+                or `(N, k, T)` for k horizons.
+
+        Returns:
+            The result with such an array in place of every list.
+        """
+        leaves = jax.tree.leaves(arguments)
+        count, steps = len(leaves[0]), next(a.shape[2] for a in leaves if a.ndim == 3)
+        long = sum(self.inputs)
+        short = len(self.inputs) - long
+        rows = np.empty((count, short + long * steps), self.dtype)
+        scalars, horizons = rows[:, :short], rows[:, short:].reshape(count, long, steps)
+        i = k = 0
+        for a in leaves:
+            if a.ndim == 3:
+                horizons[:, k : k + a.shape[1]], k = a, k + a.shape[1]
+            elif a.ndim == 2:
+                scalars[:, i : i + a.shape[1]], i = a, i + a.shape[1]
+            else:
+                scalars[:, i], i = a, i + 1
+        if (i, k) != (short, long):
+            raise ValueError(f"lanes: expected {short} scalars and {long} horizons, got {i} and {k}")
+        found = self.flat(rows, steps)
+        parts = [found[:, place].reshape(count, *shape) for place, shape in self._blocks(steps)]
+        return jax.tree.unflatten(self._list_tree, parts)
 
     def flat(self, rows: np.ndarray, steps: int) -> np.ndarray:
         """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""
@@ -133,6 +165,20 @@ class Program:
             places = zip(self.places(self.outputs, steps), self.outputs, strict=True)
             self._known[steps] = [place if long else place.start for place, long in places]
         return self._known[steps]
+
+    def _blocks(self, steps: int) -> list[tuple[slice, tuple[int, ...]]]:
+        """Of a flat result, where each leaf or list of leaves lies, and its shape."""
+        if steps not in self._lying:
+            blocks, scalar, horizon = [], 0, len(self.outputs) - sum(self.outputs)
+            for part in self._lists:
+                leaves = part if isinstance(part, list) else [part]
+                shape = (len(leaves),) if isinstance(part, list) else ()
+                if any(map(_is_horizon, leaves)):
+                    blocks.append((slice(horizon, horizon := horizon + len(leaves) * steps), (*shape, steps)))
+                else:
+                    blocks.append((slice(scalar, scalar := scalar + len(leaves)), shape))
+            self._lying[steps] = blocks
+        return self._lying[steps]
 
     @staticmethod
     def _size(kinds: Sequence[bool], steps: int) -> int:

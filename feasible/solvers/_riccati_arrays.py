@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
 from feasible._problem import Problem
@@ -51,6 +52,36 @@ def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndar
         np.full(count, float(steps)),
     )
     return Iterate([a[:, 0] for a in x], [a[:, 1:] for a in x], list(u), _NOTHING, _NOTHING), data
+
+
+def stack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Any, Any]:
+    """`pack`, with an array `(N, k)` or `(N, k, T)` in place of every list of k."""
+    typical, S = np.asarray(kernel.stage.typical), kernel.stage.S
+    count, steps = controls.shape[:2]
+    parts = states / typical[:S], controls / typical[S:], problem.target, problem.weight
+    x, u, target, weight = map(_across, parts)
+    effort: Any = np.repeat((problem.effort * typical[S:] ** 2)[None], count, axis=0)
+    free: Any = np.isnan(problem.initial_state)
+    data = Data(target, weight, free, effort, np.full(count, steps))
+    return Iterate(x[..., 0], x[..., 1:], u, _NOTHING, _NOTHING), data
+
+
+def _across(a: np.ndarray) -> Any:
+    return np.swapaxes(a, 1, 2)
+
+
+def apart(stacked: Any) -> Any:
+    """A pytree with a list in place of every array `(N, k)` or `(N, k, ...)`."""
+    return jax.tree.map(lambda a: list(np.moveaxis(a, 1, 0)) if a.ndim > 1 else a, stacked)
+
+
+def together(whole: Any) -> Any:
+    """A pytree with an array `(N, k, ...)` in place of every list of k arrays `(N, ...)`; empty ones stay."""
+
+    def one(part: Any) -> Any:
+        return np.stack(part, axis=1) if isinstance(part, list) and part else part
+
+    return jax.tree.map(one, whole, is_leaf=lambda a: isinstance(a, list))
 
 
 def answer(state: State) -> State:

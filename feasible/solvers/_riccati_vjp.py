@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 
 from feasible._problem import Problem
 from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
-from feasible.solvers._riccati_arrays import example, numbers, pack, prices, unpack
+from feasible.solvers._riccati_arrays import apart, example, prices, stack, together, unpack
 from feasible.solvers._riccati_central import AFTER, Aim, Central, central
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_rows import Barrier
@@ -80,24 +79,23 @@ def pull_back(
         backend = dataclasses.replace(backend, dtype=np.float64)  # prices over slacks need the digits
     kernel, engine = backend.compiled(problem, False, WHOLE if vehicle else ADJOINT)
     given = arguments(kernel, problem, states, controls, multipliers, aim, by_states, by_controls)
-    point, found = engine(given)
-    return _parameters(kernel, problem, point, found, vehicle)
+    return _parameters(kernel, problem, engine(given))
 
 
 class Arguments(NamedTuple):
-    """Of the program; arrays `(N,)` and `(N, T)`.
+    """Of the program; arrays `(N, k)` and `(N, k, T)` in place of lists of k, as in its result.
 
     Attributes:
-        it: states and controls. data: what rows are about. aim: of the iteration. against: cotangents.
-        prices: of every row of the problem `(N, T)`. first: of those with entry rows, in their order, `(N,)`.
+        it: states and controls. data: what rows are about. aim: numbers of an `Aim`. against: cotangents.
+        prices: of every row of the problem. first: of those with entry rows, in their order.
     """
 
     it: Iterate
     data: Data
-    aim: Aim
+    aim: Any
     against: Cotangent
-    prices: list[Any]
-    first: list[Any]
+    prices: Any
+    first: Any
 
 
 def arguments(
@@ -111,30 +109,41 @@ def arguments(
     by_controls: np.ndarray,
 ) -> Arguments:
     """Of the program of `ADJOINT` and `WHOLE`, for N rows; arrays as for `pull_back`."""
-    it, data = pack(kernel, problem, states, controls)
+    it, data = stack(kernel, problem, states, controls)
     typical, S = np.asarray(kernel.stage.typical), kernel.stage.S
-    x = (by_states * typical[:S]).transpose(2, 0, 1)
-    u = (by_controls * typical[S:]).transpose(2, 0, 1)
-    against = Cotangent([a[:, 0] for a in x], [a[:, 1:] for a in x], list(u))
-    prices = list(np.moveaxis(multipliers, -1, 0))
-    first = [prices[r][:, 0] for r, _ in kernel.one_sided()[1]]
-    return Arguments(it, data, numbers(aim, len(states)), against, prices, first)
+    x, u = np.swapaxes(by_states * typical[:S], 1, 2), np.swapaxes(by_controls * typical[S:], 1, 2)
+    first = multipliers[:, 0, [r for r, _ in kernel.one_sided()[1]]]
+    against = Cotangent(x[..., 0], x[..., 1:], u)
+    aims = np.repeat(np.array(aim, dtype=float)[None], len(states), axis=0)
+    return Arguments(it, data, aims, against, np.swapaxes(multipliers, 1, 2), first)
 
 
-def _adjoint(kernel: Kernel, whole: bool, given: Arguments) -> tuple[Central, Adjoint]:
-    """The solution, where the vehicle's parameters need it, and what the adjoint system says."""
+class Answer(NamedTuple):
+    """Of the program.
+
+    Attributes:
+        adjoint: what the adjoint system says. solved: `(N,)` positive where the row is at a solution.
+        point: the solution, without slacks; None unless parameters of the vehicle need it.
+    """
+
+    adjoint: Adjoint
+    solved: Any
+    point: Central | None
+
+
+def _adjoint(kernel: Kernel, whole: bool, given: Arguments) -> Answer:
     of_steps, of_entry = kernel.one_sided()
     inner = [jnp.maximum(sign * given.prices[r], 0.0) for r, sign in of_steps]
     entry = [jnp.maximum(sign * price, 0.0) for (_, sign), price in zip(of_entry, given.first, strict=True)]
-    it = given.it._replace(inner=Barrier([], inner, [], []), entry=Barrier([], entry, [], []))
-    point = central(kernel, it, given.data, given.aim)
-    found = adjoint(kernel, point.it, given.data, given.aim.mu, given.against, whole=whole)
-    left = Iterate([], [], [], _NOTHING, _NOTHING)
+    it = given.it._replace(inner=_NOTHING._replace(z=inner), entry=_NOTHING._replace(z=entry))
+    aim = Aim(*given.aim)
+    point = central(kernel, it, given.data, aim)
+    found = adjoint(kernel, point.it, given.data, aim.mu, given.against, whole=whole)
+    there, left = point.it, None
     if whole:
-        left = point.it._replace(
-            inner=_NOTHING._replace(z=point.it.inner.z), entry=_NOTHING._replace(z=point.it.entry.z)
-        )
-    return point._replace(it=left), found
+        barriers = (_NOTHING._replace(z=barrier.z) for barrier in (there.inner, there.entry))
+        left = point._replace(it=Iterate(*there[:3], *barriers))
+    return Answer(found, point.solved * found.finite, left)
 
 
 def _example(kernel: Kernel, number: Any, horizon: Any) -> Arguments:
@@ -142,7 +151,7 @@ def _example(kernel: Kernel, number: Any, horizon: Any) -> Arguments:
     it, data, _ = example(kernel, number, horizon)
     S, C, rows = kernel.stage.S, kernel.stage.C, len(kernel.stage.problem.rows)
     against = Cotangent([number] * S, [horizon] * S, [horizon] * C)
-    aim = Aim(*[number] * len(Aim._fields))
+    aim = [number] * len(Aim._fields)
     return Arguments(it, data, aim, against, [horizon] * rows, [number] * len(kernel.entry_sides))
 
 
@@ -150,13 +159,14 @@ def _in_lanes(whole: bool, kernel: Kernel, width: int | None) -> Engine:
     from feasible.solvers._lanes import HORIZON, Program
 
     blank = _example(kernel, np.zeros(()), np.zeros(HORIZON))
-    return Program(functools.partial(_adjoint, kernel, whole), blank, kernel.stage.dtype, width)
+    return Program(functools.partial(_adjoint, kernel, whole), blank, kernel.stage.dtype, width).stacked
 
 
 def _by_xla(whole: bool, kernel: Kernel) -> Engine:
     from feasible.solvers._xla_engine import Chunks
 
-    return Chunks(functools.partial(_adjoint, kernel, whole), kernel.stage.dtype)
+    chunks = Chunks(functools.partial(_adjoint, kernel, whole), kernel.stage.dtype)
+    return lambda given: together(chunks(apart(given)))
 
 
 ADJOINT, WHOLE = (
@@ -164,30 +174,21 @@ ADJOINT, WHOLE = (
 )
 
 
-def _parameters(kernel: Kernel, problem: Problem, point: Central, found: Adjoint, vehicle: bool) -> Pulled:
-    solved = (np.asarray(point.solved) > 0) & (np.asarray(found.finite) > 0)
-    given = ~np.isnan(problem.initial_state)
+def _parameters(kernel: Kernel, problem: Problem, answer: Answer) -> Pulled:
+    found, solved = answer.adjoint, np.asarray(answer.solved) > 0
     if not solved.all():  # nothing rather than a wrong derivative
         found = jax.tree.map(lambda a: np.where(solved.reshape(-1, *[1] * (a.ndim - 1)), a, 0.0), found)
     names = [limit.name for limit in problem.limits]
     return Pulled(
-        target=_columns(found.target),
-        weight=_columns(found.weight),
-        initial_state=_columns(found.first) * given,
-        effort=_columns(found.effort),
-        lower=dict(zip(names, map(np.array, found.lower), strict=True)),
-        upper=dict(zip(names, map(np.array, found.upper), strict=True)),
-        vehicle=_vehicle(kernel, problem, point, found) if vehicle else {},
+        target=np.swapaxes(found.target, 1, 2),
+        weight=np.swapaxes(found.weight, 1, 2),
+        initial_state=np.asarray(found.first) * ~np.isnan(problem.initial_state),
+        effort=np.asarray(found.effort),
+        lower=dict(zip(names, np.transpose(found.lower), strict=True)),
+        upper=dict(zip(names, np.transpose(found.upper), strict=True)),
+        vehicle={} if answer.point is None else _vehicle(kernel, problem, apart(answer.point), apart(found)),
         solved=solved,
     )
-
-
-def _columns(parts: Sequence[Any]) -> np.ndarray:
-    """Arrays of one shape side by side on a last axis, as `numpy.stack` does it in thrice the time for a single row."""
-    whole = np.empty((*parts[0].shape, len(parts)))
-    for i, part in enumerate(parts):
-        whole[..., i] = part
-    return whole
 
 
 def _vehicle(kernel: Kernel, problem: Problem, point: Central, found: Adjoint) -> dict[str, np.ndarray]:
@@ -196,7 +197,7 @@ def _vehicle(kernel: Kernel, problem: Problem, point: Central, found: Adjoint) -
     assert rest is not None
     typical, S = np.asarray(stage.typical), stage.S
     states, controls = unpack(kernel, point)
-    x0, x, u, costate, lam = map(_columns, (rest.x0, rest.x, rest.u, rest.costate, rest.lam))
+    x0, x, u, costate, lam = (np.stack(part, axis=-1) for part in (rest.x0, rest.x, rest.u, rest.costate, rest.lam))
     at = states, controls, lam / typical[:S], prices(kernel, point.it.inner.z, point.it.entry.z)
     along = (
         np.concatenate([x0[:, None], x], axis=1) * typical[:S],
