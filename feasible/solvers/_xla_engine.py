@@ -8,10 +8,8 @@ chunks close ranks and go on together.
 from __future__ import annotations
 
 import collections
-import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -24,7 +22,6 @@ from feasible.solvers._riccati_loop import State
 from feasible.solvers._stacked import Collected, Rows, Stacked, Table
 from feasible.solvers._xla import on_processor, prepared
 
-Compiled = Future[Callable[[list[Any]], list[Any]]]
 # Rows of a chunk on a processor: few, so that what a step works on is near. Loops this short LLVM unrolls before it
 # looks for vectors, unless it is asked for less than its utmost; of 32 rows each takes a quarter longer.
 _NEAR = 48
@@ -59,7 +56,7 @@ class Program:
             return self._found.arrays
 
         self._program = jax.jit(whole, compiler_options=_OPTIONS if self._on_processor else None)
-        self._ready, self._lock = dict[Any, tuple[Compiled, Stacked]](), threading.Lock()  # by shapes
+        self._ready, self._lock = dict[Any, Callable[[list[Any]], list[Any]]](), threading.Lock()  # by shapes
         self.width, self.dtype = _NEAR if self._on_processor else _ELSEWHERE, dtype
 
     def each(
@@ -99,36 +96,14 @@ class Program:
 
         share(work, min(cores(), -(-count // self.width)) if self._on_processor else 1)
 
-    def start(self, arguments: tuple[Stacked | Any, ...]) -> Stacked:
-        """The shapes of the result for chunks of such shapes, for which the program is compiled from now on."""
-        given = [a.arrays if isinstance(a, Stacked) else a for a in arguments]
-        shapes, wide = tuple(a.shape for a in jax.tree.leaves(given)), self.dtype.itemsize == 8
-        with self._lock:  # two threads would compile it twice
-            if shapes not in self._ready:
-                self._given = tuple(a.over([]) if isinstance(a, Stacked) else a for a in arguments)
-                with jax.enable_x64(wide):
-                    lowered = self._program.lower(given)
-                assert self._found is not None
-                found = self._found.over(jax.tree.leaves(lowered.out_info))
-                self._ready[shapes] = _compilers().submit(_compiled, lowered, wide), found
-        return self._ready[shapes][1]
-
     def _run(self, arguments: tuple[Stacked | Any, ...]) -> list[Any]:
         given = [a.arrays if isinstance(a, Stacked) else a for a in arguments]
         shapes = tuple(a.shape for a in jax.tree.leaves(given))
-        if shapes not in self._ready:
-            self.start(arguments)
-        return self._ready[shapes][0].result()(given)
-
-
-def _compiled(lowered: Any, wide: bool) -> Callable[[list[Any]], list[Any]]:
-    with jax.enable_x64(wide):
-        return lowered.compile()
-
-
-@functools.cache
-def _compilers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(2, thread_name_prefix="feasible-compiler")
+        with self._lock:  # two threads would compile it twice
+            if shapes not in self._ready:
+                self._given = tuple(a.over([]) if isinstance(a, Stacked) else a for a in arguments)
+                self._ready[shapes] = self._program.lower(given).compile()
+        return self._ready[shapes](given)
 
 
 class Chunks:
@@ -151,7 +126,9 @@ class Chunks:
 
 
 class Rounds:
-    """The interior-point iteration as two programs: from a start, and on from a state.
+    """The interior-point iteration: from a start, and on from a state.
+
+    One program does both, for it takes seconds to compile.
 
     Args:
         kernel: of the problem's structure.
@@ -161,19 +138,18 @@ class Rounds:
 
     def __init__(self, kernel: Kernel, dtype: np.dtype[Any], answer: Callable[[State], Any]):
         def advance(given: Any) -> State:
-            (data, options), state, few = given
+            (_, data, options), state, few = given
             return loop.advance(kernel, data, options, state, few=few)
 
-        first, onward = prepared(lambda given: loop.begin(kernel, *given)), prepared(advance)
+        self._begin = lambda given: loop.begin(kernel, *given)
+        first, onward = prepared(self._begin), prepared(advance)
 
-        def resume(state: State, given: Any, few: Any) -> State:
-            return onward((given, state, few))
+        def run(given: Any, state: State, fresh: Any, few: Any) -> State:
+            return onward((given, jax.lax.cond(fresh > 0, lambda: first(given), lambda: state), few))
 
-        def enter(given: Any, few: Any) -> State:
-            return resume(first(given), given[1:], few)
-
-        self._enter, self._resume = Program(enter, dtype), Program(resume, dtype)
-        self._dtype, self._answer, self._prepared = dtype, answer, set[int]()
+        self._program = Program(run, dtype)
+        self._dtype, self._answer = dtype, answer
+        self._nothing = dict[int, Stacked]()  # states of no rows, by T
         self._parts: tuple[Callable[[Stacked], Any], ...] | None = None  # of a state: the answer, and what is done
 
     def __call__(self, arguments: Any, take: Callable[[Rows, Any], None]) -> None:
@@ -183,36 +159,35 @@ class Rounds:
             arguments: batch first.
             take: is handed rows and answers, batch first, by several threads; rows that were not done once more.
         """
-        start = Table(arguments, self._dtype)
-        onward = Table(arguments[1:], self._dtype)
-        everyone = np.arange(len(start))
-        self._prepare(start, onward)
-        rows, state = self._round(self._enter, lambda at: (start.cut(at),), everyone, take)
+        start, yes, no = Table(arguments, self._dtype), np.int32(1), np.int32(0)
+        nothing, everyone = self._blank(start), np.arange(len(start))
+        rows, state = self._round(lambda at: (start.cut(at), nothing, yes), everyone, take)
         while state is not None:
 
-            def on(at: Rows, rows: np.ndarray = rows, state: Stacked = state) -> tuple[Stacked, Stacked]:
-                return state.over([a[..., at] for a in state.arrays]), onward.cut(rows[at])
+            def on(at: Rows, rows: np.ndarray = rows, state: Stacked = state) -> tuple[Any, ...]:
+                return start.cut(rows[at]), state.over([a[..., at] for a in state.arrays]), no
 
-            rows, state = self._round(self._resume, on, rows, take)
+            rows, state = self._round(on, rows, take)
 
-    def _prepare(self, start: Table, onward: Table) -> None:
-        """Before the first rows of a shape both programs are compiled, side by side, where both will be needed."""
-        steps = start.steps
-        if len(start) <= self._enter.width or steps in self._prepared:
-            return
-        self._prepared.add(steps)
-        chunk, few = slice(0, self._enter.width), self._enter.dtype.type(0.0)
-        state = self._enter.start((start.cut(chunk), few))
-        self._resume.start((state, onward.cut(chunk), few))
+    def _blank(self, start: Table) -> Stacked:
+        """What stands in the place of a state where rows begin."""
+        if start.steps not in self._nothing:
+            given, found = start.cut(np.zeros(self._program.width, dtype=int)), list[Stacked]()
+
+            def begin(arrays: list[Any]) -> list[Any]:
+                found.append(Stacked.of(self._begin(given.over(arrays).apart())))
+                return found[0].arrays
+
+            with jax.enable_x64(self._dtype.itemsize == 8):
+                blank = [jax.device_put(np.zeros(a.shape, a.dtype)) for a in jax.eval_shape(begin, given.arrays)]
+            self._nothing[start.steps] = found[0].over(blank)
+        return self._nothing[start.steps]
 
     def _round(
-        self,
-        run: Program,
-        cut: Callable[[Rows], tuple[Stacked, ...]],
-        rows: np.ndarray,
-        take: Callable[[Rows, Any], None],
+        self, cut: Callable[[Rows], tuple[Any, ...]], rows: np.ndarray, take: Callable[[Rows, Any], None]
     ) -> tuple[np.ndarray, Stacked | None]:
         """Rows that are left when every chunk has ended, and their state; the answers of all are handed over."""
+        run = self._program
         few = run.dtype.type(_FEW * run.width if len(rows) > run.width else 0.0)
         left: list[tuple[np.ndarray, Stacked]] = []
 
