@@ -46,6 +46,18 @@ class Certificate:
     violation: np.ndarray
     dynamics_residual: np.ndarray
 
+    @classmethod
+    def of(
+        cls, limits: tuple[Limit, ...], measured: np.ndarray, states: np.ndarray, controls: np.ndarray
+    ) -> Certificate:
+        """From what `measure` found, `(..., L + 1)`, of motions `(..., T + 1, S)` and `(..., T, C)`."""
+        finite = np.isfinite(states).all((-2, -1)) & np.isfinite(controls).all((-2, -1))
+        return cls(
+            margin={m.name: measured[..., i] for i, m in enumerate(limits)},
+            violation=np.where(finite, np.maximum(measured[..., :-1].max(-1), 0.0), np.nan),
+            dynamics_residual=np.where(finite, measured[..., -1], np.nan),
+        )
+
 
 def certify(
     states: np.ndarray, controls: np.ndarray, dt: float, vehicle: Any, limits: tuple[Limit, ...], *, tick: float = 1e-3
@@ -61,6 +73,16 @@ def certify(
         tick: time between measurements [s].
     """
     limits = check_limits(limits)
+    return Certificate.of(limits, measure(states, controls, dt, vehicle, limits, tick=tick), states, controls)
+
+
+def measure(
+    states: np.ndarray, controls: np.ndarray, dt: float, vehicle: Any, limits: tuple[Limit, ...], *, tick: float = 1e-3
+) -> np.ndarray:
+    """`(..., L + 1)`: the largest margin of each limit, and of the distance of a state from the integrated one.
+
+    Arguments as of `certify`.
+    """
     batch, steps = controls.shape[:-2], controls.shape[-2]
     parts = states[..., :-1, :], controls, states[..., 1:, :]
     given = [np.moveaxis(a, -1, 0).reshape(a.shape[-1], -1) for a in parts]  # a column for each step
@@ -70,13 +92,8 @@ def certify(
     except Exception:  # not traceable; and what is wrong in other ways NumPy says in the caller's own terms
         with np.errstate(over="ignore", invalid="ignore"):
             found = _measured(*task, *given, loop=_repeat)
-    worst = found.reshape(len(found), *batch, steps).max(-1)
-    finite = np.isfinite(states).all((-2, -1)) & np.isfinite(controls).all((-2, -1))
-    return Certificate(
-        margin={m.name: worst[i] for i, m in enumerate(limits)},
-        violation=np.where(finite, np.maximum(worst[:-1].max(0), 0.0), np.nan),
-        dynamics_residual=np.where(finite, worst[-1], np.nan),
-    )
+    worst: np.ndarray = found.reshape(len(found), *batch, steps).max(-1)
+    return np.moveaxis(worst, 0, -1)
 
 
 def _measured(

@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from feasible._brake import brake
-from feasible._check import certify
+from feasible._check import measure
 from feasible._lift import BROKEN, SMOOTHER, STIFFNESS, lift
 from feasible._problem import Problem, Solution
 from feasible._rollout import clip_controls
 from feasible._status import Status
+from feasible._threads import by_rows
 
 _STIFFNESS = (STIFFNESS, 2.0)  # s⁶, of the lifts: they smooth away periods below 3 and 7 s
 _CALM = 1e4  # factor on the control weights of the calm problem whose answer a second try starts from
@@ -37,7 +38,6 @@ _ROUGH = 0.1  # m: root mean square distance from the samples above which slow r
 _TURN, _PACE = 1.5, 2.0  # rad, m/s: sizes of the scattered changes
 _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break limits between start, middle and end
 _BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
-_LOOKS = 10  # times in a step that this is measured
 _TURN_OF = 8  # scattered starts of a row that are tried together: an even number
 _ENOUGH, _SAME = 6, 1.00001  # so many within a hundred-thousandth of its best answer, and no more of them are tried
 _AT_ONCE = 256  # rows that are scattered together
@@ -47,7 +47,11 @@ PENALTY = 1e3  # m² per unit of normalised excess, when answers that break limi
 
 @dataclasses.dataclass
 class Answer:
-    """For N rows: the best motion so far, and how it came about; `multipliers` are per row, `(N, T, R)`."""
+    """For N rows: the best motion so far, and how it came about; `multipliers` are per row, `(N, T, R)`.
+
+    `measured` `(N, L + 1)` is what the independent check (`_check.measure`) found of the motion; NaN where it has not
+    been asked.
+    """
 
     states: np.ndarray
     controls: np.ndarray
@@ -55,6 +59,7 @@ class Answer:
     iterations: np.ndarray
     status: np.ndarray
     merit: np.ndarray
+    measured: np.ndarray
 
     @classmethod
     def blank(cls, problem: Problem, given: np.ndarray) -> Answer:
@@ -67,6 +72,7 @@ class Answer:
             iterations=np.zeros(rows, dtype=int),
             status=np.where(given, Status.FALLBACK, Status.REJECTED),
             merit=np.full(rows, np.inf),
+            measured=np.full((rows, len(problem.limits) + 1), np.nan),
         )
 
     @classmethod
@@ -81,7 +87,7 @@ class Answer:
 
     def take(self, rows: np.ndarray, other: Answer, chosen: np.ndarray) -> None:
         """Replaces `rows` of this answer by the `chosen` ones of another."""
-        for name in ("states", "controls", "multipliers", "status", "merit"):
+        for name in ("states", "controls", "multipliers", "status", "merit", "measured"):
             getattr(self, name)[rows[chosen]] = getattr(other, name)[chosen]
 
 
@@ -152,22 +158,32 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
     scattered = np.flatnonzero(given & _ambiguous(problem, answer)) if starts_at_once else np.zeros(0, dtype=int)
     for first in range(0, len(scattered), _AT_ONCE):
         scatter(scattered[first : first + _AT_ONCE])
-    attempt((answer.status == Status.PROJECTED) & (_between(problem, answer) > _BETWEEN), None)
+    _check(problem, answer)
+    attempt((answer.status == Status.PROJECTED) & (answer.measured[:, :-1].max(1) > _BETWEEN), None)
     attempt(answer.status == Status.FALLBACK, functools.partial(_start, stiffness=_STIFFNESS[1]), elastic=True)
     lost = np.flatnonzero(answer.status >= Status.FALLBACK)
     for first in range(0, len(lost), _AT_ONCE):
         index = lost[first : first + _AT_ONCE]
         answer.states[index], answer.controls[index] = brake(problem, _now(problem.select(index)))
+        answer.measured[index] = np.nan
+    _check(problem, answer)
     return answer
 
 
 def _candidate(problem: Problem, found: Solution, accepted: float) -> Answer:
     """A backend's solution, repaired and judged; a row of no use has an infinite merit."""
-    states, controls = _repair(problem, found.states, found.controls)
-    with np.errstate(over="ignore", invalid="ignore"):
-        excess = problem.excess(states, controls)
-        merit = problem.objective(states, controls) + PENALTY * np.maximum(excess - accepted, 0.0).sum((0, -1))
-    solved = excess.max((0, -1)) <= accepted
+    states, controls = np.empty_like(found.states), np.empty_like(found.controls)
+    merit, solved = np.empty(len(states)), np.empty(len(states), dtype=bool)
+
+    def judge(rows: slice) -> None:
+        part = problem.select(rows)
+        x, u = _repair(part, found.states[rows], found.controls[rows])
+        with np.errstate(over="ignore", invalid="ignore"):
+            excess = part.excess(x, u)
+            merit[rows] = part.objective(x, u) + PENALTY * np.maximum(excess - accepted, 0.0).sum((0, -1))
+        states[rows], controls[rows], solved[rows] = x, u, excess.max((0, -1)) <= accepted
+
+    by_rows(judge, len(states))
     usable = np.isfinite(merit) & (solved | found.converged)
     return Answer(
         states=states,
@@ -176,28 +192,38 @@ def _candidate(problem: Problem, found: Solution, accepted: float) -> Answer:
         iterations=found.iterations,
         status=np.where(solved, Status.PROJECTED, Status.RELAXED),
         merit=np.where(usable, merit, np.inf),
+        measured=np.full((len(states), len(problem.limits) + 1), np.nan),
     )
 
 
 def _known_rows(problem: Problem, part: Problem, multipliers: np.ndarray) -> np.ndarray:
     """Multipliers `(N, T, R)` of the problem's rows from those of the rows of `part`; 0 where not finite."""
     finite = np.nan_to_num(multipliers, nan=0.0, posinf=0.0, neginf=0.0)
-    return finite[..., [part.rows.index(row) for row in problem.rows]]
+    return finite if part.rows == problem.rows else finite[..., [part.rows.index(row) for row in problem.rows]]
 
 
-def _between(problem: Problem, answer: Answer) -> np.ndarray:
-    """`(N,)`: largest normalised excess at any of many points of a step."""
-    motion = answer.states, answer.controls, problem.dt
-    return certify(*motion, problem.vehicle, problem.limits, tick=problem.dt / _LOOKS).violation
+def _check(problem: Problem, answer: Answer) -> None:
+    """Measures the motions that have not been yet."""
+    new = np.flatnonzero(np.isnan(answer.measured).any(1))
+    motions = answer.states[new], answer.controls[new]
+    answer.measured[new] = measure(*motions, problem.dt, problem.vehicle, problem.limits)
 
 
 def begin(problem: Problem) -> np.ndarray:
     """States `(N, T + 1, S)` to start N rows from: the lift, a smoother one of rows where the first breaks limits."""
-    states = _start(problem, STIFFNESS)
-    still = np.zeros((len(states), states.shape[1] - 1, len(problem.vehicle.CONTROLS)))
-    with np.errstate(over="ignore", invalid="ignore"):
-        broken = np.flatnonzero(problem.excess(states, still).max((0, 2), initial=0.0) > BROKEN)
-    states[broken] = _start(problem.select(broken), SMOOTHER)
+    count, steps = problem.target.shape[:2]
+    states = np.empty((count, steps + 1, len(problem.vehicle.STATES)))
+
+    def lifted(rows: slice) -> None:
+        part = problem.select(rows)
+        start = _start(part, STIFFNESS)
+        still = np.zeros((len(start), steps, len(problem.vehicle.CONTROLS)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            broken = np.flatnonzero(part.excess(start, still).max((0, 2), initial=0.0) > BROKEN)
+        start[broken] = _start(part.select(broken), SMOOTHER)
+        states[rows] = start
+
+    by_rows(lifted, count)
     return states
 
 

@@ -2,7 +2,7 @@
 
 Rows are solved in a frame of their own, with the origin at the start and x along the initial heading, so a
 projection does not depend on where on earth or which way the car drives. Every answer is rolled out exactly from its
-clipped controls and then judged by `_check.certify`; the ladder of `Status` follows from that alone.
+clipped controls and then judged by `_check`; the ladder of `Status` follows from that alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from feasible import _html
 from feasible._arrays import wrap
-from feasible._check import Certificate, certify
+from feasible._check import Certificate
 from feasible._frame import Frames, initial_states, localise
 from feasible._ladder import Answer, descend
 from feasible._limits import Limit, check_limits
@@ -172,12 +172,11 @@ def finish(solved: Solved) -> Projection:
     problem, batch, answer = solved.problem, solved.batch, solved.answer
     states, controls, vehicle, limits = answer.states, answer.controls, problem.vehicle, problem.limits
     size, steps = problem.target.shape[:2]
-    certificate = certify(states, controls, problem.dt, vehicle, limits)
+    certificate = Certificate.of(limits, answer.measured, states, controls)
     status, moved = _judge(problem, states, certificate, answer.status)
-    relaxed = tuple(
-        relaxed_limits(problem.select(i), states[i], controls[i]) if status[i] == Status.RELAXED else ""
-        for i in range(size)
-    )
+    relaxed = [""] * size
+    for i in np.flatnonzero(status == Status.RELAXED):
+        relaxed[i] = relaxed_limits(problem.select(i), states[i], controls[i])
     objective = problem.objective(states, controls) if size else np.zeros(0)
     states = solved.frames.world(states)
     prices = per_limit(problem, answer.multipliers)
@@ -204,8 +203,8 @@ def finish(solved: Solved) -> Projection:
         violation=shaped(certificate.violation),
         margin={name: shaped(m) for name, m in certificate.margin.items()},
         dynamics_residual=shaped(certificate.dynamics_residual),
-        multipliers={limit.name: shaped(prices[..., i]) for i, limit in enumerate(limits)},
-        relaxed=relaxed,
+        multipliers={limit.name: shaped(prices[i]) for i, limit in enumerate(limits)},
+        relaxed=tuple(relaxed),
         objective=shaped(objective),
         iterations=shaped(answer.iterations),
         limits=limits,
@@ -232,9 +231,9 @@ def _backend(backend: Any) -> Any:
 
 
 def per_limit(problem: Problem, multipliers: np.ndarray) -> np.ndarray:
-    """`(N, T, L)` from those of rows `(N, T, R)`: the sum over the points of a step."""
-    owner = np.array([row.limit for row in problem.rows])
-    return np.stack([multipliers[..., owner == i].sum(-1) for i in range(len(problem.limits))], axis=-1)
+    """`(L, N, T)` from those of rows `(N, T, R)`: the sum over the points of a step."""
+    owner, by_row = np.array([row.limit for row in problem.rows]), np.moveaxis(multipliers, -1, 0)
+    return np.stack([by_row[owner == i].sum(0) for i in range(len(problem.limits))])
 
 
 def _judge(

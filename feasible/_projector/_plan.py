@@ -91,7 +91,7 @@ class Plan:
             violation=self.violation,
             margin=self.margin,
             dynamics_residual=self.dynamics_residual,
-            multipliers={m.name: shadow[..., i].reshape(*batch, shadow.shape[1]) for i, m in enumerate(problem.limits)},
+            multipliers={m.name: shadow[i].reshape(*batch, shadow.shape[-1]) for i, m in enumerate(problem.limits)},
             relaxed=tuple(
                 relaxed_limits(problem, s, u) if status == Status.RELAXED else ""
                 for s, u, status in zip(states, controls, self.status.reshape(-1), strict=True)
