@@ -6,8 +6,8 @@ where the wheels pass straight ahead, for there the steering rate c L / (1 + ÎºÂ
 the rate is absurd. What it shares is the meaning of a limit.
 
 Steps are measured apart from each other, a block of them at a time: XLA compiles the whole of it, and leaves out of the
-milliseconds what no limit reads, above all the sines of the position. A limit or a model that JAX cannot trace is
-measured by NumPy, with the same function and in eight times the time.
+milliseconds what no limit reads, above all the sines of the position. A limit or a model that JAX cannot trace, and a
+limit that looks at other samples than its own, is measured by NumPy, with the same function and in ten times the time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 
 from feasible._arrays import Array, namespace
 from feasible._limits import Limit, check_limits
+from feasible._pointwise import is_pointwise
 from feasible._threads import cores, share
 
 _STEPS_AT_ONCE = 512  # what is in use then stays in the fastest cache; a single row of 80 steps takes a millisecond
@@ -84,15 +85,14 @@ def measure(
     Arguments as of `certify`.
     """
     batch, steps = controls.shape[:-2], controls.shape[-2]
-    parts = states[..., :-1, :], controls, states[..., 1:, :]
-    given = [np.moveaxis(a, -1, 0).reshape(a.shape[-1], -1) for a in parts]  # a column for each step
+    given = [np.moveaxis(a, -1, 0) for a in (states[..., :-1, :], controls, states[..., 1:, :])]
     task = vehicle, limits, dt, max(1, math.ceil(dt / tick - 1e-9))
     try:
-        found = _by_xla(task, given)
-    except Exception:  # not traceable; and what is wrong in other ways NumPy says in the caller's own terms
+        found = _by_xla(task, [a.reshape(len(a), -1) for a in given]).reshape(-1, *batch, steps)
+    except Exception:  # not for JAX; and what is wrong in other ways NumPy says in the caller's own terms
         with np.errstate(over="ignore", invalid="ignore"):
             found = _measured(*task, *given, loop=_repeat)
-    worst: np.ndarray = found.reshape(len(found), *batch, steps).max(-1)
+    worst: np.ndarray = found.max(-1)
     return np.moveaxis(worst, 0, -1)
 
 
@@ -107,16 +107,16 @@ def _measured(
     *,
     loop: Loop,
 ) -> Array:
-    """`(L + 1, n)`: the largest margin of each limit within each of n steps, and how far off its end was.
+    """`(L + 1, ...)`: the largest margin of each limit within each of some steps, and how far off its end was.
 
     Args:
         vehicle: as of `certify`.
         limits: L of them.
         dt: step [s].
         ticks: measurements in a step; traced, so that a coarser look takes no other program.
-        start: `(S, n)` states.
-        control: `(C, n)`.
-        following: `(S, n)` what is said to be the end.
+        start: `(S, ...)` states.
+        control: `(C, ...)`.
+        following: `(S, ...)` what is said to be the end.
         loop: `jax.lax.fori_loop` from 0, or what does the same in NumPy.
     """
     xp = namespace(start)
@@ -166,11 +166,13 @@ def _compiled(vehicle: Any, limits: tuple[Limit, ...], dt: Any, ticks: Any, *giv
     def loop(count: Any, body: Callable[[int, Any], Any], carry: Any) -> Any:
         return jax.lax.fori_loop(0, count, body, carry)
 
+    if not all(is_pointwise(limit, vehicle, namespace(given[0]), given[0].dtype) for limit in limits):
+        raise TypeError("expected limits that look at one sample at a time")
     return _measured(vehicle, limits, dt, ticks, *given, loop=loop)
 
 
 def _by_xla(task: tuple[Any, tuple[Limit, ...], float, int], given: Sequence[np.ndarray]) -> np.ndarray:
-    """`_measured` of any number of steps, in float64 on the processor's cores, whatever JAX has been told."""
+    """`_measured` of n steps `(S, n)`, `(C, n)`, in float64 on the processor's cores, whatever JAX has been told."""
     count = given[0].shape[1]
     found = np.empty((len(task[1]) + 1, count))
 

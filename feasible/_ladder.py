@@ -38,7 +38,7 @@ _ROUGH = 0.1  # m: root mean square distance from the samples above which slow r
 _TURN, _PACE = 1.5, 2.0  # rad, m/s: sizes of the scattered changes
 _FINE = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of a step for rows that break limits between start, middle and end
 _BETWEEN = 8e-3  # normalised excess between those points that calls for them; the promise is 1e-2
-_TURN_OF = 8  # scattered starts of a row that are tried together: an even number
+_TOGETHER = 8  # scattered starts of a row that are tried together: an even number
 _ENOUGH, _SAME = 6, 1.00001  # so many within a hundred-thousandth of its best answer, and no more of them are tried
 _AT_ONCE = 256  # rows that are scattered together
 Start = Callable[[Problem], np.ndarray]  # states `(N, T + 1, S)` to start N rows from
@@ -133,8 +133,8 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
     def scatter(index: np.ndarray) -> None:
         lifts = _start(problem.select(index), _STIFFNESS[0])
         tried, pending = np.full((len(index), starts_at_once), np.inf), np.arange(len(index))
-        for turn in range(0, starts_at_once, _TURN_OF):
-            starts = _scattered(lifts[pending], starts_at_once)[:, turn : turn + _TURN_OF]
+        for turn in range(0, starts_at_once, _TOGETHER):
+            starts = _scattered(lifts[pending], starts_at_once)[:, turn : turn + _TOGETHER]
             rows, many = index[pending], starts.shape[1]
             part = problem.select(np.repeat(rows, many))
             found = solver.solve(
@@ -147,7 +147,8 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
             best = candidate.select(merit.argmin(1) + many * np.arange(len(rows)))
             answer.take(rows, best, best.merit < answer.merit[rows])
             tried[pending, turn : turn + many] = merit
-            pending = np.flatnonzero((tried <= _SAME * answer.merit[index, None]).sum(1) < _ENOUGH)
+            agree = (tried < np.inf) & (tried <= _SAME * answer.merit[index, None])
+            pending = np.flatnonzero(agree.sum(1) < _ENOUGH)
             if not pending.size:
                 break
 
@@ -158,7 +159,7 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
     scattered = np.flatnonzero(given & _ambiguous(problem, answer)) if starts_at_once else np.zeros(0, dtype=int)
     for first in range(0, len(scattered), _AT_ONCE):
         scatter(scattered[first : first + _AT_ONCE])
-    _check(problem, answer)
+    _measure_new(problem, answer)
     attempt((answer.status == Status.PROJECTED) & (answer.measured[:, :-1].max(1) > _BETWEEN), None)
     attempt(answer.status == Status.FALLBACK, functools.partial(_start, stiffness=_STIFFNESS[1]), elastic=True)
     lost = np.flatnonzero(answer.status >= Status.FALLBACK)
@@ -166,7 +167,7 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         index = lost[first : first + _AT_ONCE]
         answer.states[index], answer.controls[index] = brake(problem, _now(problem.select(index)))
         answer.measured[index] = np.nan
-    _check(problem, answer)
+    _measure_new(problem, answer)
     return answer
 
 
@@ -202,7 +203,7 @@ def _known_rows(problem: Problem, part: Problem, multipliers: np.ndarray) -> np.
     return finite if part.rows == problem.rows else finite[..., [part.rows.index(row) for row in problem.rows]]
 
 
-def _check(problem: Problem, answer: Answer) -> None:
+def _measure_new(problem: Problem, answer: Answer) -> None:
     """Measures the motions that have not been yet."""
     new = np.flatnonzero(np.isnan(answer.measured).any(1))
     motions = answer.states[new], answer.controls[new]

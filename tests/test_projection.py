@@ -36,6 +36,24 @@ class Broken:
         return Solution(states, controls, prices, np.ones(rows, dtype=int), np.ones(rows, dtype=bool))
 
 
+class Scattering:
+    """`riccati`, which notes how many scattered starts it is handed, and finds nothing from them if `blind`."""
+
+    CHUNK, STARTS = 64, 20
+
+    def __init__(self, blind):
+        self.blind, self.handed = blind, []
+
+    def solve(self, problem, states, controls, *, elastic=False, attempts=None):
+        from feasible.solvers import riccati
+
+        if attempts == 1:
+            self.handed.append(len(states))
+        if self.blind and not elastic:
+            return Broken().solve(problem, states, controls)
+        return riccati.solve(problem, states, controls, elastic=elastic, attempts=attempts)
+
+
 def noisy(rng, noise=0.1, **options):
     _, _, trajectory = random_drive(rng, **options)
     values = trajectory.to_array(("x", "y"))
@@ -51,6 +69,27 @@ def check_promises(result, shape):
     certificate = feasible.certify(result.states, result.controls, 0.1, VEHICLE, COMFORT)
     solved = result.status <= Status.PROJECTED
     assert (certificate.violation[solved] <= 1e-2).all()
+
+
+def test_scattered_starts_are_tried_until_some_agree(rng):
+    """A car that hardly moves, in decimetres of noise: twenty starts at most, eight at a time, no more than needed."""
+    jitter = Trajectory.from_array(rng.normal(0, 0.3, (6, 40, 2)), dt=0.1)
+    seeing, blind = Scattering(blind=False), Scattering(blind=True)
+    assert (project(jitter, VEHICLE, COMFORT, backend=seeing).status == Status.PROJECTED).all()
+    assert seeing.handed[0] == 6 * 8
+    assert all(n <= 6 * size and n % size == 0 for n, size in zip(seeing.handed, (8, 8, 4), strict=False))
+    assert sum(seeing.handed) < 6 * 20
+    project(jitter, VEHICLE, COMFORT, backend=blind)
+    assert blind.handed == [6 * 8, 6 * 8, 6 * 4]  # finding nothing is not agreeing
+
+
+def test_a_row_is_scattered_as_it_is_alone(rng):
+    jitter = Trajectory.from_array(rng.normal(0, 0.3, (4, 40, 2)), dt=0.1)
+    together = project(jitter, VEHICLE, COMFORT)
+    for i in range(4):
+        alone = project(jitter[i], VEHICLE, COMFORT)
+        np.testing.assert_allclose(alone.states, together.states[i], atol=1e-9)
+        assert alone.iterations == together.iterations[i]
 
 
 def test_noise_is_projected(rng):
