@@ -2,7 +2,7 @@
 
     pip install -e ".[bench]" && pip install --no-deps --target build/hpipm comma-deps-acados
     python benchmarks/peers.py [--quick] [--data FOLDER] [--seed 0] [--out benchmarks/results/peers.json]
-    python benchmarks/peers.py --table        # prints the table from the JSON, and puts it into the README
+    python benchmarks/peers.py --table        # prints the JSON's tables, and puts a short one into the README
 
 Problems: rows of every prediction file (T = 60), and noisy synthetic drives (T = 80, and T = 20 to 640), under two sets
 of limits, kept at start, middle and end of each step; one start, the smoothed lift. An answer counts if in float64 its
@@ -156,7 +156,9 @@ def main() -> None:
     """Measures, writes JSON and plot, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few rows, to see that everything works")
-    parser.add_argument("--table", action="store_true", help="print the table of the JSON and put it into the README")
+    parser.add_argument(
+        "--table", action="store_true", help="print the JSON's tables, and put a short one into the README"
+    )
     parser.add_argument("--budget", type=float, help="seconds per method and set of problems")
     parser.add_argument("--methods", help="comma-separated; all if absent")
     parser.add_argument("--data")
@@ -166,7 +168,7 @@ def main() -> None:
     if args.table:
         results = json.loads(args.out.read_text())
         print(report.table(results))
-        report.insert(ROOT / "README.md", report.table(results))
+        report.insert(ROOT / "README.md", report.brief(results))
         report.plot(results, args.out.with_suffix(".png"))
         return
     plan = dict(QUICK if args.quick else FULL)

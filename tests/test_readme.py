@@ -1,9 +1,13 @@
 """The README's Python runs, and its table of statuses and files is true."""
 
+import json
 import re
 from pathlib import Path
 
+import pytest
+
 import feasible
+from benchmarks.peers import latency_report, report
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -28,6 +32,12 @@ def test_every_status_is_explained():
     for status in feasible.Status:
         assert f"`{status.name}`" in TEXT
         assert status.meaning.endswith(".")
+
+
+@pytest.mark.parametrize(("name", "table"), [("peers", report.brief), ("latency", latency_report.table)])
+def test_the_tables_are_those_of_the_committed_results(name, table):
+    results = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    assert f"<!-- {name}: begin -->\n{table(results)}\n<!-- {name}: end -->" in TEXT
 
 
 def test_named_files_exist():

@@ -1,4 +1,4 @@
-"""The markdown table and the plot, both made from the JSON."""
+"""The markdown tables and the plot, made from the JSON."""
 
 from __future__ import annotations
 
@@ -66,6 +66,28 @@ def table(results: dict[str, Any]) -> str:
     lines += ["", "**Time to compile**, s: " + "; ".join(f"{k} {_number(v)}" for k, v in results["compile"].items())]
     if results["left_out"]:
         lines += ["", "**Left out**: " + "; ".join(f"{k} ({v})" for k, v in results["left_out"].items())]
+    return "\n".join(lines)
+
+
+def brief(results: dict[str, Any]) -> str:
+    """Markdown for the README: what a method does in a second and for a single row, under `physical`."""
+    m = results["machine"]
+    names = [name for name in results["sets"] if name.endswith("physical")]
+    lines = [
+        f"{m['processor']}, {m['cores']} cores; rows a second on all of them, a cold single row in ms; of methods "
+        "that solve quadratic programs one after the other only the time inside of these counts.",
+        "",
+        "| method | " + " | ".join(f"{name}: rows/s | median | p99" for name in names) + " |",
+        "|---" * (3 * len(names) + 1) + "|",
+    ]
+    for method in results["sets"][names[0]]:
+        cells = []
+        for name in names:
+            r = results["sets"][name].get(method)
+            inside = "inside_" if "SQP" in method or method == "CVXPY" else ""
+            keys = f"{inside}median", f"{inside}p99"
+            cells += [_number(r[f"{inside}per_second"]), *(_number(r["cold"][k]) for k in keys)] if r else [""] * 3
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
