@@ -153,7 +153,7 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
                 break
 
     attempt(given, begin)
-    again = given & ((answer.status >= Status.RELAXED) | (_ambiguous(problem, answer) & (not starts_at_once)))
+    again = given & ((answer.status >= Status.RELAXED) | _ambiguous(problem, answer))
     for stiffness in _STIFFNESS:
         attempt(again, functools.partial(_start, stiffness=stiffness), follow=True)
     scattered = np.flatnonzero(given & _ambiguous(problem, answer)) if starts_at_once else np.zeros(0, dtype=int)
