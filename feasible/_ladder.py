@@ -134,7 +134,7 @@ def descend(problem: Problem, solver: Any, given: np.ndarray, *, accepted: float
         lifts = _start(problem.select(index), _STIFFNESS[0])
         tried, pending = np.full((len(index), starts_at_once), np.inf), np.arange(len(index))
         for turn in range(0, starts_at_once, _TOGETHER):
-            starts = _scattered(lifts[pending], starts_at_once)[:, turn : turn + _TOGETHER]
+            starts = _scattered(lifts[pending], starts_at_once, slice(turn, turn + _TOGETHER))
             rows, many = index[pending], starts.shape[1]
             part = problem.select(np.repeat(rows, many))
             found = solver.solve(
@@ -232,8 +232,8 @@ def _start(problem: Problem, stiffness: float) -> np.ndarray:
     return lift(problem.target, problem.weight, problem.initial_state, problem.dt, stiffness)
 
 
-def _scattered(starts: np.ndarray, count: int) -> np.ndarray:
-    """`(N, count, T + 1, 6)`: starts `(N, T + 1, 6)` with smooth random changes of heading and speed.
+def _scattered(starts: np.ndarray, count: int, some: slice) -> np.ndarray:
+    """`(N, n, T + 1, 6)`: starts `(N, T + 1, 6)` with n of `count` smooth random changes of heading and speed.
 
     The changes are drawn once and for all, so that a row's answer is its own, and in pairs, one after the other, so
     that a mirrored row has the mirrored answer.
@@ -242,9 +242,10 @@ def _scattered(starts: np.ndarray, count: int) -> np.ndarray:
     phase = np.pi * np.linspace(0.0, 1.0, starts.shape[1])
     waves = np.cos(phase * np.arange(6)[:, None])
     turn, pace = rng.normal(size=(2, -(-count // 2), 6)) / (1.0 + np.arange(6)) @ waves
-    scattered = np.repeat(starts[:, None], count, axis=1)
-    scattered[..., 2] += _TURN * np.stack([turn, -turn], axis=1).reshape(-1, turn.shape[-1])[:count]
-    scattered[..., 3] += _PACE * np.repeat(pace, 2, axis=0)[:count]
+    turns = np.stack([turn, -turn], axis=1).reshape(-1, turn.shape[-1])[:count][some]
+    scattered = np.repeat(starts[:, None], len(turns), axis=1)
+    scattered[..., 2] += _TURN * turns
+    scattered[..., 3] += _PACE * np.repeat(pace, 2, axis=0)[:count][some]
     scattered[..., 4:] = 0.0
     return scattered
 

@@ -76,15 +76,16 @@ def test_several_arrays_in_one(rng, rows):
     program = Program(function, ([NUMBER] * 2, [ARRAY] * 3, NUMBER, ARRAY), np.float64, 4)
     numbers, weight = rng.normal(size=(rows, 2)), rng.normal(size=rows)
     horizons, single = rng.normal(size=(rows, 3, 7)), rng.normal(size=(rows, 1, 7))
-    found = program.stacked((numbers, horizons, weight, single))
+    found = program((numbers, horizons, weight, single))
     expected = program(([*numbers.T], [*np.moveaxis(horizons, 1, 0)], weight, single[:, 0]))
     assert [a.shape for a in found] == [(rows, 3, 7), (rows,), (rows, 0), (rows, 2), (rows, 1, 7)]
-    for i, part in enumerate(expected):
-        for k, a in enumerate(part if isinstance(part, list) else []):
-            np.testing.assert_array_equal(found[i][:, k], a)
-    np.testing.assert_array_equal(found[1], expected[1])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    total = numbers @ [1.0, 2.0]
+    np.testing.assert_allclose(found[0], horizons * total[:, None, None])
+    np.testing.assert_allclose(found[3], np.stack([total, weight], axis=1))
     with pytest.raises(ValueError, match="expected 3 scalars and 4 horizons, got 3 and 3"):
-        program.stacked((numbers, horizons, weight, single[:, :0]))
+        program((numbers, horizons, weight, single[:, :0]))
 
 
 def test_a_stream_gives_every_row_what_it_gets_alone(rng):

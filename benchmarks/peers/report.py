@@ -27,6 +27,11 @@ def _number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def _by_programs(method: str) -> bool:
+    """Whether it solves quadratic programs one after the other, linearised in Python."""
+    return "SQP" in method or method == "CVXPY"
+
+
 def table(results: dict[str, Any]) -> str:
     """Markdown: a table per set of problems, one of batches, one of gradients."""
     m = results["machine"]
@@ -46,7 +51,7 @@ def table(results: dict[str, Any]) -> str:
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for method, r in methods.items():
-            c, w, sqp = r["cold"], r.get("warm", {}), "SQP" in method or method == "CVXPY"
+            c, w, sqp = r["cold"], r.get("warm", {}), _by_programs(method)
             lines.append(
                 f"| {method} | {r['rows']} | {c['solved']:.1%} | {_number(c['median'])} | {_number(c['quarter'])} to "
                 f"{_number(c['three_quarters'])} | {_number(c['p99'])} | "
@@ -84,7 +89,7 @@ def brief(results: dict[str, Any]) -> str:
         cells = []
         for name in names:
             r = results["sets"][name].get(method)
-            inside = "inside_" if "SQP" in method or method == "CVXPY" else ""
+            inside = "inside_" if _by_programs(method) else ""
             keys = f"{inside}median", f"{inside}p99"
             cells += [_number(r[f"{inside}per_second"]), *(_number(r["cold"][k]) for k in keys)] if r else [""] * 3
         lines.append(f"| {method} | " + " | ".join(cells) + " |")

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array, wrap
+from feasible._check import runge_kutta, straight
 from feasible._ladder import PENALTY
 from feasible._project import ACCEPTED
 from feasible._rollout import is_control
@@ -106,16 +107,9 @@ def integrate(stage: Stage, x: list[Array], u: list[Array]) -> tuple[list[Array]
     vehicle, h = stage.vehicle, stage.dt / TICKS
     control = Components(u)
 
-    def slope(y: list[Array]) -> list[Array]:
+    def slope(y: Sequence[Array]) -> list[Array]:
         rates = vehicle.derivative(Components(y), control).arrays
         return [r + jnp.zeros_like(y[0]) for r in rates]
-
-    def after(x: list[Array], h: Any) -> list[Array]:
-        k1 = slope(x)
-        k2 = slope([a + h / 2 * b for a, b in zip(x, k1, strict=True)])
-        k3 = slope([a + h / 2 * b for a, b in zip(x, k2, strict=True)])
-        k4 = slope([a + h * b for a, b in zip(x, k3, strict=True)])
-        return [a + h / 6 * (b + 2 * c + 2 * d + e) for a, b, c, d, e in zip(x, k1, k2, k3, k4, strict=True)]
 
     def margins(y: list[Array]) -> list[Array]:
         motion = vehicle.motion_of(Components(y), control)
@@ -123,7 +117,7 @@ def integrate(stage: Stage, x: list[Array], u: list[Array]) -> tuple[list[Array]
 
     def tick(carry: Any) -> Any:
         k, x, worst, before, last = carry
-        x = after(x, h)
+        x = runge_kutta(slope, x, h)
         now = margins(x)
         peaks = [_peak(*three) for three in zip(before, last, now, strict=True)]
         worst = [functools.reduce(jnp.maximum, found) for found in zip(worst, now, peaks, strict=True)]
@@ -133,10 +127,9 @@ def integrate(stage: Stage, x: list[Array], u: list[Array]) -> tuple[list[Array]
     start = jnp.zeros_like(x[0]), list(x), first, first, first
     _, end, worst, _, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[0] < TICKS), tick, start)
     if "curvature" in vehicle.STATES:
-        i = vehicle.STATES.index("curvature")
-        change = x[i] - end[i]  # linear in time
-        share = jnp.clip(x[i] / jnp.where(change == 0.0, 1.0, change), 0.0, 1.0)
-        worst = [jnp.maximum(a, b) for a, b in zip(worst, margins(after(x, share * stage.dt)), strict=True)]
+        share = straight(jnp, *(state[vehicle.STATES.index("curvature")] for state in (x, end)))
+        there = margins(runge_kutta(slope, x, share * stage.dt))
+        worst = [jnp.maximum(a, b) for a, b in zip(worst, there, strict=True)]
     return end, worst
 
 

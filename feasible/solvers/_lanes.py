@@ -53,11 +53,9 @@ class Program:
             closed, shape = jax.make_jaxpr(function, return_shape=True)(blank)
         self.inputs = [_is_horizon(a) for a in jax.tree.leaves(blank)]
         self.outputs = [_is_horizon(a) for a in jax.tree.leaves(shape)]
-        self._tree = jax.tree.structure(shape)
-        self._lists, self._list_tree = jax.tree.flatten(shape, is_leaf=lambda a: isinstance(a, list))
-        self._order = sorted(range(len(self.inputs)), key=self.inputs.__getitem__)  # scalars first
-        self._known: dict[int, list[int | slice]] = {}  # by horizon, as is the following
-        self._lying: dict[int, list[tuple[slice, tuple[int, ...]]]] = {}
+        self._lists, self._tree = jax.tree.flatten(shape, is_leaf=lambda a: isinstance(a, list))
+        self._counts = len(self.inputs) - sum(self.inputs), sum(self.inputs)
+        self._lying: dict[int, list[tuple[slice, tuple[int, ...]]]] = {}  # by horizon
         self._in_place = in_place is not None
         writer = Writer(self.width, self.dtype.itemsize == 8)
         self._arena, self._spare = writer.function(closed, self.inputs, self.outputs, in_place)
@@ -68,43 +66,39 @@ class Program:
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_int64, pointer, pointer, pointer)(address)
 
     def __call__(self, arguments: Any) -> Any:
-        """Of a pytree of arrays `(N,)` and `(N, T)`; results likewise. Groups of rows go to all cores."""
-        leaves = jax.tree.leaves(arguments)
-        steps = next(a.shape[1] for a, long in zip(leaves, self.inputs, strict=True) if long)
-        count = len(leaves[0])
-        rows = np.concatenate([leaves[i].reshape(count, -1) for i in self._order], axis=1, dtype=self.dtype)
-        found = self.flat(rows, steps)
-        return jax.tree.unflatten(self._tree, [found[:, place] for place in self._columns(steps)])
-
-    def stacked(self, arguments: Any) -> Any:
-        """As a call, with several arrays in one: to a single row, sixty of them cost more than what is done with them.
+        """Of N rows; groups of them go to all cores.
 
         Args:
-            arguments: a pytree whose leaves, in the order of those of the example, are `(N,)`, `(N, k)` for k scalars
-                or `(N, k, T)` for k horizons.
+            arguments: a pytree of arrays `(N,)` and `(N, T)` in the order of the example's leaves, or of several in
+                one: `(N, k)` for k scalars, `(N, k, T)` for k horizons. To a single row, sixty arrays cost more than
+                what is done with them.
 
         Returns:
-            The result with such an array in place of every list.
+            The result likewise, with one array in place of every list.
         """
-        leaves = jax.tree.leaves(arguments)
-        count, steps = len(leaves[0]), next(a.shape[2] for a in leaves if a.ndim == 3)
-        long = sum(self.inputs)
-        short = len(self.inputs) - long
-        rows = np.empty((count, short + long * steps), self.dtype)
-        scalars, horizons = rows[:, :short], rows[:, short:].reshape(count, long, steps)
-        i = k = 0
-        for a in leaves:
-            if a.ndim == 3:
-                horizons[:, k : k + a.shape[1]], k = a, k + a.shape[1]
-            elif a.ndim == 2:
-                scalars[:, i : i + a.shape[1]], i = a, i + a.shape[1]
-            else:
-                scalars[:, i], i = a, i + 1
-        if (i, k) != (short, long):
-            raise ValueError(f"lanes: expected {short} scalars and {long} horizons, got {i} and {k}")
+        blocks, counts, steps = [], [0, 0], 0  # of scalars and of horizons
+        for a in jax.tree.leaves(arguments):
+            if 0 in a.shape[1:]:  # none in one
+                continue
+            place = sum(counts)
+            long = place < len(self.inputs) and self.inputs[place]
+            block = a if a.ndim == 2 + long else a[:, None]
+            blocks.append((long, block))
+            counts[long] += block.shape[1]
+            steps = block.shape[2] if long else steps
+        short, horizons = self._counts
+        if tuple(counts) != self._counts:
+            raise ValueError(
+                f"lanes: expected {short} scalars and {horizons} horizons, got {counts[0]} and {counts[1]}"
+            )
+        count = len(blocks[0][1])
+        rows, ends = np.empty((count, short + horizons * steps), self.dtype), [0, short]
+        for long, a in blocks:
+            start, ends[long] = ends[long], ends[long] + a.shape[1] * (steps if long else 1)
+            rows[:, start : ends[long]].reshape(a.shape)[:] = a
         found = self.flat(rows, steps)
         parts = [found[:, place].reshape(count, *shape) for place, shape in self._blocks(steps)]
-        return jax.tree.unflatten(self._list_tree, parts)
+        return jax.tree.unflatten(self._tree, parts)
 
     def flat(self, rows: np.ndarray, steps: int) -> np.ndarray:
         """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""
@@ -158,13 +152,6 @@ class Program:
         """One group, from `source` to `sink`."""
         arena = self._workspace(self._arena * (steps + self._spare))
         self._run(steps, source.ctypes.data, sink.ctypes.data, arena.ctypes.data)
-
-    def _columns(self, steps: int) -> list[int | slice]:
-        """Of a flat result, where each leaf lies."""
-        if steps not in self._known:
-            places = zip(self.places(self.outputs, steps), self.outputs, strict=True)
-            self._known[steps] = [place if long else place.start for place, long in places]
-        return self._known[steps]
 
     def _blocks(self, steps: int) -> list[tuple[slice, tuple[int, ...]]]:
         """Of a flat result, where each leaf or list of leaves lies, and its shape."""

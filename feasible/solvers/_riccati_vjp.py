@@ -159,7 +159,7 @@ def _in_lanes(whole: bool, kernel: Kernel, width: int | None) -> Engine:
     from feasible.solvers._lanes import HORIZON, Program
 
     blank = _example(kernel, np.zeros(()), np.zeros(HORIZON))
-    return Program(functools.partial(_adjoint, kernel, whole), blank, kernel.stage.dtype, width).stacked
+    return Program(functools.partial(_adjoint, kernel, whole), blank, kernel.stage.dtype, width)
 
 
 def _by_xla(whole: bool, kernel: Kernel) -> Engine:
@@ -186,7 +186,7 @@ def _parameters(kernel: Kernel, problem: Problem, answer: Answer) -> Pulled:
         effort=np.asarray(found.effort),
         lower=dict(zip(names, np.transpose(found.lower), strict=True)),
         upper=dict(zip(names, np.transpose(found.upper), strict=True)),
-        vehicle={} if answer.point is None else _vehicle(kernel, problem, apart(answer.point), apart(found)),
+        vehicle={} if answer.point is None else _vehicle(kernel, problem, apart(answer.point), found),
         solved=solved,
     )
 
@@ -197,13 +197,14 @@ def _vehicle(kernel: Kernel, problem: Problem, point: Central, found: Adjoint) -
     assert rest is not None
     typical, S = np.asarray(stage.typical), stage.S
     states, controls = unpack(kernel, point)
-    x0, x, u, costate, lam = (np.stack(part, axis=-1) for part in (rest.x0, rest.x, rest.u, rest.costate, rest.lam))
+    parts: Any = rest.x0, rest.x, rest.u, rest.costate, rest.lam
+    x0, x, u, costate, lam = (np.moveaxis(a, 1, -1) for a in parts)
     at = states, controls, lam / typical[:S], prices(kernel, point.it.inner.z, point.it.entry.z)
     along = (
         np.concatenate([x0[:, None], x], axis=1) * typical[:S],
         u * typical[S:],
         costate / typical[:S],
-        prices(kernel, rest.inner, rest.entry),
+        prices(kernel, *apart((rest.inner, rest.entry))),
     )
     leaves, tree = jax.tree.flatten(problem.vehicle)
     scale = problem.bounds()[2]
