@@ -7,7 +7,8 @@ Exactness, by the target along a random direction of it and a random cotangent o
 - float64 against central differences of the projection, solved anew to rounding. The width is the best of four, of
   those at which both ends were solved, two at least, for rounding wants a large one and limits that bind and let go a
   small one: the barrier of 1e-10 m² rounds a kink off over about 1e-5 m.
-- After a float32 solve, against the one after a float64 solve, where both found the same motion to 5 mm.
+- After a float32 solve, against the one after a float64 solve, where both found the same motion to 5 mm. How far the
+  motions are from each other, at their farthest sample, is given too.
 
 A limit that is about to bind or to let go is weakly active: there the projection has a kink, and no derivative. Rows
 near one are told apart by smoothing: the error that the barrier of 1e-10 m² leaves is about a tenth of what one of 1e-9
@@ -112,7 +113,8 @@ def exactness(rows: Rows) -> dict[str, Any]:
         errors.append(np.where(sound, error, np.inf))
         references += sound
     error, sound = np.min(errors, axis=0), references > 1
-    near = np.abs(a.states - b.states)[..., :2].max((1, 2)) <= SAME
+    apart = np.abs(a.states - b.states)[..., :2].max((1, 2))
+    near = apart <= SAME
     near &= exact.solved & after_single.solved
     return {
         "rows": len(rows),
@@ -121,6 +123,11 @@ def exactness(rows: Rows) -> dict[str, Any]:
         "float64_against_differences": {
             "all": spread(error[sound], DOUBLE),
             "clear": spread(error[sound & clear], DOUBLE),
+        },
+        "float32_motion_mm": {
+            "within_1": float((apart <= 1e-3).mean()),
+            "median": 1e3 * float(np.median(apart)),
+            "p99": 1e3 * float(np.quantile(apart, 0.99)),
         },
         "float32_against_float64": {
             "all": spread(away(after_single)[near], SINGLE),

@@ -106,7 +106,7 @@ def test_float32_far_away_stops_at_what_it_can_tell_apart():
     assert p.excess(solution.states, solution.controls).max() <= 2e-4
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(np.float64, 22), (np.float32, 16)])
+@pytest.mark.parametrize(("dtype", "most"), [(np.float64, 22), (np.float32, 17)])
 def test_curved_limits_take_few_iterations_in_the_first_attempt(dtype, most):
     rng = np.random.default_rng(7)
     drives = np.stack([random_drive(rng, steps=80)[2].to_array()[:, :2] for _ in range(64)])
@@ -118,7 +118,7 @@ def test_curved_limits_take_few_iterations_in_the_first_attempt(dtype, most):
     states = lift(p.target, p.weight, p.initial_state, p.dt)
     found = Riccati(dtype=dtype).solve(p, states, np.zeros((64, 80, 2)), attempts=1)
     assert found.converged.mean() >= 0.95
-    # Refusing steps by too strict a rule took 36 to 44, slacks that do not follow their rows down 19 in float32.
+    # Refusing steps by too strict a rule took 36 to 44, slacks that do not follow their rows down 21 in float32.
     assert found.iterations.mean() <= most
 
 

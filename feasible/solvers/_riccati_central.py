@@ -48,7 +48,7 @@ class Aim(NamedTuple):
 
 
 # A solve, by the bytes of its numbers: float32 leaves rows farther away, and fewer digits are asked of what follows.
-AFTER = {8: Aim(), 4: Aim(iterations=32, start=3e-8, change=1e-1)}
+AFTER = {8: Aim(), 4: Aim(iterations=32, start=3e-9, change=0.2)}
 
 
 class Central(NamedTuple):

@@ -153,7 +153,10 @@ def advance(
 
 
 def resolved(kernel: Kernel, options: Options, data: Data) -> Options:
-    """With defects that positions of this size can have at all: a kilometre away a digit of float32 is 0.06 mm."""
+    """With a defect and a last barrier that positions of this size can have at all.
+
+    A kilometre away a digit of float32 is 0.06 mm.
+    """
     if kernel.stage.dtype != jnp.float32:
         return options
 
@@ -161,8 +164,9 @@ def resolved(kernel: Kernel, options: Options, data: Data) -> Options:
         return functools.reduce(jnp.maximum, map(jnp.abs, target), most), ()
 
     extent, _ = jax.lax.scan(step, jnp.zeros_like(data.steps), data.target[:2])
-    told = jnp.maximum(options.defect, 2.0 * jnp.finfo(jnp.float32).eps * extent)
-    return options._replace(defect=told)  # type: ignore[arg-type]
+    told = 2.0 * jnp.finfo(jnp.float32).eps * extent
+    defect, mu_end = jnp.maximum(options.defect, told), jnp.maximum(options.mu_end, told * told)
+    return options._replace(defect=defect, mu_end=mu_end)  # type: ignore[arg-type]
 
 
 def burst(kernel: Kernel, it: Iterate, data: Data, options: Options, state: State, fresh: Array, most: Array) -> State:
