@@ -2,7 +2,7 @@
 
     python benchmarks/accelerator.py [--rows 1024,4096,32768] [--preset physical] [--steps 80] [--out results.json]
 
-Noisy synthetic drives in float32, already on the device; forward, and forward with backward; best of five
+Noisy synthetic drives in float32, already on the device; forward, and forward with backward; best of twenty
 calls after the first. The programs are traced one after the other and compiled beside each other, on all cores.
 The distance is that of the first rows' positions to the host's projection in float64.
 """
@@ -33,7 +33,7 @@ import feasible
 import feasible.jax
 from feasible import presets
 
-CHECKED, CALLS = 256, 5
+CHECKED, CALLS = 256, 20
 
 
 class Compiled:
