@@ -133,3 +133,32 @@ def test_the_start_is_as_smooth_in_float32(steps, rng):
     double, single = start(np.float64), start(np.float32)
     assert single.dtype == np.float32
     assert (np.abs(single - double).max((1, 2)) <= [0.02, 0.02, 0.005, 0.05, 0.05, 0.005]).all()
+
+
+def test_blocks_that_are_done_do_nothing(monkeypatch):
+    """And what they leave undefined comes to nothing: a step of length zero would not be enough."""
+    monkeypatch.setattr(_xla, "on_processor", lambda: False)
+    monkeypatch.setattr(_xla, "on_graphics", lambda: True)
+    asked = []
+    scan = RowKernel.scan
+    monkeypatch.setattr(
+        RowKernel, "scan", lambda *args: asked.append(args[-1] is not None and len(args) == 6) or scan(*args)
+    )
+
+    def run(x):
+        def turn(carry):
+            v, n = carry
+            wants = n < 1.0 + jnp.abs(x[0])
+            last, steps = jax.lax.scan(lambda s, a: (s + a * n, jnp.sin(s + a)), v, x)
+            return v + jnp.where(wants, 1.0, 0.0) * (0.1 * last + steps[-1]), n + jnp.where(wants, 1.0, 0.0)
+
+        return jax.lax.while_loop(lambda carry: jnp.any(carry[1] < 1.0 + jnp.abs(x[0])), turn, (x[0], 0.0 * x[0]))
+
+    x = np.random.default_rng(3).normal(size=(T, B)).astype(np.float32)
+    x[0, :ROWS], x[0, ROWS] = 0.0, 7.5  # the first block is done after one turn, a row of the second after nine
+    found, expected = _xla.prepared(run)(x), run(x)
+    assert asked == [True]
+    assert (np.asarray(found[1])[:ROWS] == 1.0).all()
+    assert found[1].max() == 9.0
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -29,7 +29,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from feasible.solvers._traced import Step, Traced, scanned, value
-from feasible.solvers._xla_kernel import ROWS, RowKernel
+from feasible.solvers._xla_kernel import ROWS, RowKernel, wanting
 from feasible.solvers._xla_math import FUNCTIONS
 
 # Rows of a chunk on a processor, in a program that others compile, with JAX's options (`_xla_engine` has its own).
@@ -175,8 +175,11 @@ class _Levels:
                 else:
                     ready[o], cost[o] = first, work
 
-    def __call__(self, *inputs: Any, scratch: Iterable[Any] | None = None) -> list[Any]:
-        """The results; of scans the outputs are written into `scratch`, if given, and returned after the results."""
+    def __call__(self, *inputs: Any, scratch: Iterable[Any] | None = None, going: Any = None) -> list[Any]:
+        """The results; of scans the outputs are written into `scratch`, if given, and returned after the results.
+
+        Where `going` is given, `(B,)` bool, results of other rows may be undefined.
+        """
         env: dict[int, Any] = {**dict(enumerate(inputs)), **self._traced.held}
         given, written = iter(scratch or ()), []
         for number in sorted(self._steps):
@@ -187,7 +190,7 @@ class _Levels:
                 if step.name == "scan":
                     scan = self._scans[step.out[0]]
                     inside = scratch is not None and not scan.kernel
-                    found = scan(values, [next(given) for _ in scan.outputs] if inside else None)
+                    found = scan(values, [next(given) for _ in scan.outputs] if inside else None, going)
                     written += found[scan.carried :] if inside else []
                 else:
                     found = _while(step, values) if step.name == "while" else step.bind(values)
@@ -243,9 +246,9 @@ class _Scan:
         kernel = RowKernel(self._body, self._consts) if on_graphics() else None
         self.kernel = kernel if kernel and kernel.fits else None
 
-    def __call__(self, values: list[Any], scratch: list[Any] | None) -> list[Any]:
+    def __call__(self, values: list[Any], scratch: list[Any] | None, going: Any = None) -> list[Any]:
         if self.kernel:
-            return self.kernel.scan(self._length, self._reverse, self.carried, values)
+            return self.kernel.scan(self._length, self._reverse, self.carried, values, going)
         body, first = _Levels(self._body), self._consts + self.carried
         consts, carry, inputs = values[: self._consts], values[self._consts : first], values[first:]
         if scratch is None:
@@ -265,16 +268,24 @@ class _Scan:
 
 
 def _while(step: Step, values: list[Any]) -> list[Any]:
-    """A while loop that carries the outputs of its scans along, so that they need not be cleared and copied."""
+    """A while loop that carries the outputs of its scans along, so that they need not be cleared and copied.
+
+    On graphics processors it leaves rows as they are that do not want to go on; a body must leave them alone anyway.
+    """
     p = step.params
     tests, steps = p["cond_nconsts"], p["body_nconsts"]
     test, body = jaxpr_as_fun(p["cond_jaxpr"]), _Levels(p["body_jaxpr"])
     of_test, of_body, carry = values[:tests], values[tests : tests + steps], values[tests + steps :]
     scratch = [jnp.zeros(s.shape, s.dtype) for s in body.scratch]
+    which = wanting(p["cond_jaxpr"]) if on_graphics() else None
 
     def turn(state: Any) -> Any:
-        found = body(*of_body, *state[0], scratch=state[1])
-        return found[: len(carry)], found[len(carry) :]
+        going = None if which is None else which([*of_test, *state[0]])
+        found = body(*of_body, *state[0], scratch=state[1], going=going)
+        after = found[: len(carry)]
+        if going is not None:
+            after = [jnp.where(going, a, b) for a, b in zip(after, state[0], strict=True)]
+        return after, found[len(carry) :]
 
     return jax.lax.while_loop(lambda state: test(*of_test, *state[0])[0], turn, (carry, scratch))[0]
 

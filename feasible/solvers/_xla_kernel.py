@@ -3,12 +3,13 @@
 Left alone, XLA launches several kernels for every step of every scan, thousands in one iteration of the interior
 point, and the processor waits for launches. Here the body of a scan, which is elementwise over the rows, becomes a
 kernel of Pallas with the loop over the steps inside: what the scan carries stays in registers. A while loop in the
-body runs in every block of rows until none of its rows wants to go on.
+body runs in every block of rows until none of its rows wants to go on. Where the scan is itself in such a loop, blocks
+that are done do nothing, and what they would have written is undefined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -48,7 +49,9 @@ class RowKernel:
         numbers = all(np.issubdtype(v.aval.dtype, np.floating) for v in [*body.jaxpr.invars, *body.jaxpr.outvars])
         self.fits = whole and alike and numbers and self._body.plain  # whether it can be a kernel
 
-    def scan(self, length: int, reverse: bool, carried: int, values: Sequence[Array]) -> list[Array]:
+    def scan(
+        self, length: int, reverse: bool, carried: int, values: Sequence[Array], going: Array | None = None
+    ) -> list[Array]:
         """What is carried after the last step, and the outputs of the steps `(T, B)`.
 
         Args:
@@ -56,6 +59,7 @@ class RowKernel:
             reverse: whether from the last step to the first.
             carried: how many values are.
             values: what the body closes over and what it carries, `(B,)`, and the inputs of the steps, `(T, B)`.
+            going: `(B,)` bool: rows whose results matter; all of them if None.
         """
         from jax.experimental import pallas as pl  # here, for not every build of JAX has both
         from jax.experimental.pallas import triton
@@ -63,37 +67,59 @@ class RowKernel:
         first = self._consts + carried
         values = [jnp.broadcast_to(v, (self._rows,)) for v in values[: self._consts]] + list(values[self._consts :])
         shapes = [(self._rows,)] * carried + [(length, self._rows)] * (len(self._out) - carried)
+        asked = [] if going is None else [jnp.where(going, np.float32(1), np.float32(0))]
 
         def block(shape: tuple[int, ...]) -> pl.BlockSpec:
             last = (lambda i: (i,)) if len(shape) == 1 else (lambda i: (0, i))
             return pl.BlockSpec((*shape[:-1], ROWS), last)
 
         def kernel(*refs: Any) -> None:
-            given, found = refs[: len(values)], refs[len(values) :]
-            closed = [ref[...] for ref in given[: self._consts]]
+            given, found = refs[len(asked) : len(asked) + len(values)], refs[len(asked) + len(values) :]
 
-            def step(i: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
-                t = length - 1 - i if reverse else i
-                after = self._body([*closed, *state, *(ref[t, :] for ref in given[first:])])
-                after = [jnp.broadcast_to(v, (ROWS,)) for v in after]
-                for ref, v in zip(found[carried:], after[carried:], strict=True):
-                    ref[t, :] = v
-                return tuple(after[:carried])
+            def run() -> None:
+                closed = [ref[...] for ref in given[: self._consts]]
 
-            state = jax.lax.fori_loop(0, length, step, tuple(ref[...] for ref in given[self._consts : first]))
-            for ref, v in zip(found[:carried], state, strict=True):
-                ref[...] = v
+                def step(i: Array, state: tuple[Array, ...]) -> tuple[Array, ...]:
+                    t = length - 1 - i if reverse else i
+                    after = self._body([*closed, *state, *(ref[t, :] for ref in given[first:])])
+                    after = [jnp.broadcast_to(v, (ROWS,)) for v in after]
+                    for ref, v in zip(found[carried:], after[carried:], strict=True):
+                        ref[t, :] = v
+                    return tuple(after[:carried])
+
+                state = jax.lax.fori_loop(0, length, step, tuple(ref[...] for ref in given[self._consts : first]))
+                for ref, v in zip(found[:carried], state, strict=True):
+                    ref[...] = v
+
+            if asked:
+                pl.when(jnp.max(refs[0][...]) > 0.0)(run)
+            else:
+                run()
 
         call = pl.pallas_call(
             kernel,
             [jax.ShapeDtypeStruct(s, dtype) for s, dtype in zip(shapes, self._out, strict=True)],
             grid=(self._rows // ROWS,),
-            in_specs=[block(v.shape) for v in values],
+            in_specs=[block(v.shape) for v in (*asked, *values)],
             out_specs=[block(s) for s in shapes],
             interpret=jax.default_backend() == "cpu",  # in tests
             compiler_params=triton.CompilerParams(num_warps=1),
         )
-        return list(call(*values))
+        return list(call(*asked, *values))
+
+
+def wanting(test: ClosedJaxpr) -> Callable[[Sequence[Any]], Array] | None:
+    """Of a loop's test, which asks of all rows together: which of them want to go on, as a function of its inputs.
+
+    None if it asks something else.
+    """
+    blank = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in test.jaxpr.invars]
+    traced = Traced(lambda inputs: jaxpr_as_fun(test)(*inputs), blank)
+    asked = [step for step in traced.steps if step.name in ("reduce_or", "reduce_sum")]
+    if len(asked) != 1 or len(asked[0].inputs) != 1:
+        return None
+    (number,) = asked[0].inputs
+    return lambda inputs: traced.values(inputs)[number] != 0
 
 
 class _Rows:
