@@ -27,8 +27,11 @@ def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
+        first = info.read_text().split("\n\n")[0].splitlines()
+        said = {key.strip(): text.strip() for key, _, text in (line.partition(":") for line in first)}
+        model = said.get("model name", model)
+        if "cpu family" in said:  # a virtual machine may hide which processor of a make it is
+            model += f" (family {said['cpu family']}, model {said['model']})"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": model, "cores": cores, "system": platform.system(), "python": platform.python_version()}
 
