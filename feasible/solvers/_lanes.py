@@ -56,6 +56,7 @@ class Program:
         self._lists, self._tree = jax.tree.flatten(shape, is_leaf=lambda a: isinstance(a, list))
         self._counts = len(self.inputs) - sum(self.inputs), sum(self.inputs)
         self._lying: dict[int, list[tuple[slice, tuple[int, ...]]]] = {}  # by horizon
+        self._places: dict[tuple[tuple[int, ...], ...], tuple[list[slice], int, int]] = {}  # by shapes
         self._in_place = in_place is not None
         writer = Writer(self.width, self.dtype.itemsize == 8)
         self._arena, self._spare = writer.function(closed, self.inputs, self.outputs, in_place)
@@ -76,29 +77,40 @@ class Program:
         Returns:
             The result likewise, with one array in place of every list.
         """
+        leaves = jax.tree.leaves(arguments)
+        shapes = tuple([a.shape[1:] for a in leaves])
+        if shapes not in self._places:
+            self._places[shapes] = self._placed(shapes)
+        places, size, steps = self._places[shapes]
+        count = len(leaves[0])
+        rows = np.empty((count, size), self.dtype)
+        for a, place in zip(leaves, places, strict=True):
+            rows[:, place].reshape(a.shape)[:] = a
+        found = self.flat(rows, steps)
+        parts = [found[:, place].reshape(count, *shape) for place, shape in self._blocks(steps)]
+        return jax.tree.unflatten(self._tree, parts)
+
+    def _placed(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[slice], int, int]:
+        """Of arguments with these shapes, but for N: where each lies in a row, how long that is, and T."""
         blocks, counts, steps = [], [0, 0], 0  # of scalars and of horizons
-        for a in jax.tree.leaves(arguments):
-            if 0 in a.shape[1:]:  # none in one
-                continue
+        for shape in shapes:
             place = sum(counts)
-            long = place < len(self.inputs) and self.inputs[place]
-            block = a if a.ndim == 2 + long else a[:, None]
-            blocks.append((long, block))
-            counts[long] += block.shape[1]
-            steps = block.shape[2] if long else steps
+            none = 0 in shape
+            long = not none and place < len(self.inputs) and self.inputs[place]
+            many = 0 if none else shape[0] if len(shape) == 1 + long else 1
+            blocks.append((long, many))
+            counts[long] += many
+            steps = shape[-1] if long else steps
         short, horizons = self._counts
         if tuple(counts) != self._counts:
             raise ValueError(
                 f"lanes: expected {short} scalars and {horizons} horizons, got {counts[0]} and {counts[1]}"
             )
-        count = len(blocks[0][1])
-        rows, ends = np.empty((count, short + horizons * steps), self.dtype), [0, short]
-        for long, a in blocks:
-            start, ends[long] = ends[long], ends[long] + a.shape[1] * (steps if long else 1)
-            rows[:, start : ends[long]].reshape(a.shape)[:] = a
-        found = self.flat(rows, steps)
-        parts = [found[:, place].reshape(count, *shape) for place, shape in self._blocks(steps)]
-        return jax.tree.unflatten(self._tree, parts)
+        ends, places = [0, short], []
+        for long, many in blocks:
+            start, ends[long] = ends[long], ends[long] + many * (steps if long else 1)
+            places.append(slice(start, ends[long]))
+        return places, ends[1], steps
 
     def flat(self, rows: np.ndarray, steps: int) -> np.ndarray:
         """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""
