@@ -15,7 +15,8 @@ near one are told apart by smoothing: the error that the barrier of 1e-10 m² le
 in its place would change. So a row is `clear` to a bound if that changes its derivative by less than ten times the
 bound, in float32 by less than the bound. Everything is given for all rows and for the clear ones.
 
-Cost: CPU seconds of forward and backward together over those of forward, alone (the median of rows) and in batches.
+Cost: CPU seconds of forward and backward together over those of forward: of the solver, alone (the median of rows) and
+in batches; and of `project_vjp` beside `project`, which measures what it answers.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ sys.path.insert(0, str(ROOT))  # run as a script
 
 from benchmarks.peers.host import commit, machine
 from benchmarks.peers.problems import Rows, real, synthetic
+from feasible import Trajectory, project, project_vjp
 from feasible._problem import Problem, Solution
 from feasible.solvers._riccati_arrays import apart, unpack
 from feasible.solvers._riccati_central import Aim
@@ -168,6 +170,21 @@ def cost(rows: Rows) -> dict[str, dict[str, float]]:
     return found
 
 
+def called(rows: Rows) -> dict[str, float]:
+    """The same of what a user calls, in a batch of all rows, per dtype of the backend."""
+    p, found = rows.problem, {}
+    trajectory = Trajectory.from_array(p.target[..., :2], dt=p.dt)
+    start = p.initial_state if np.isfinite(p.initial_state).any() else None
+    for dtype in (np.float64, np.float32):
+        given = {"initial_state": start, "backend": Riccati(dtype=dtype)}
+        _, pull = project_vjp(trajectory, p.vehicle, p.limits, **given)
+        by_samples = np.random.default_rng(0).normal(size=(*p.target.shape[:2], 4))
+        pull(by_samples)
+        forward = cpu(lambda given=given: project(trajectory, p.vehicle, p.limits, **given), 3)
+        found[np.dtype(dtype).name] = 1.0 + cpu(lambda pull=pull, by=by_samples: pull(by), 5) / forward
+    return found
+
+
 def main() -> None:
     """Measures, writes the JSON, prints a line per set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,7 +197,11 @@ def main() -> None:
         sets |= {k: v for k, v in real(DATA, args.rows, args.seed).items() if v.preset in PRESETS}
     results: dict[str, Any] = {"commit": commit(), **machine(), "sets": {}}
     for name, rows in sets.items():
-        results["sets"][name] = {**exactness(rows), "forward_and_backward": cost(rows)}
+        results["sets"][name] = {
+            **exactness(rows),
+            "forward_and_backward": cost(rows),
+            "project_and_pull": called(rows),
+        }
         print(name, json.dumps(results["sets"][name], indent=1), flush=True)
     args.out.write_text(json.dumps(results, indent=1) + "\n")
 
