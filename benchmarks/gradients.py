@@ -115,8 +115,8 @@ def exactness(rows: Rows) -> dict[str, Any]:
         errors.append(np.where(sound, error, np.inf))
         references += sound
     error, sound = np.min(errors, axis=0), references > 1
-    apart = np.abs(a.states - b.states)[..., :2].max((1, 2))
-    near = apart <= SAME
+    distance = np.abs(a.states - b.states)[..., :2].max((1, 2))
+    near = distance <= SAME
     near &= exact.solved & after_single.solved
     return {
         "rows": len(rows),
@@ -127,9 +127,9 @@ def exactness(rows: Rows) -> dict[str, Any]:
             "clear": spread(error[sound & clear], DOUBLE),
         },
         "float32_motion_mm": {
-            "within_1": float((apart <= 1e-3).mean()),
-            "median": 1e3 * float(np.median(apart)),
-            "p99": 1e3 * float(np.quantile(apart, 0.99)),
+            "within_1": float((distance <= 1e-3).mean()),
+            "median": 1e3 * float(np.median(distance)),
+            "p99": 1e3 * float(np.quantile(distance, 0.99)),
         },
         "float32_against_float64": {
             "all": spread(away(after_single)[near], SINGLE),

@@ -135,30 +135,57 @@ def test_the_start_is_as_smooth_in_float32(steps, rng):
     assert (np.abs(single - double).max((1, 2)) <= [0.02, 0.02, 0.005, 0.05, 0.05, 0.005]).all()
 
 
-def test_blocks_that_are_done_do_nothing(monkeypatch):
-    """And what they leave undefined comes to nothing: a step of length zero would not be enough."""
-    monkeypatch.setattr(_xla, "on_processor", lambda: False)
+@pytest.fixture
+def graphics(monkeypatch):
+    """Programs as for a graphics processor, and of every kernel whether blocks of it may do nothing."""
+    for module in (_xla, _xla_engine):
+        monkeypatch.setattr(module, "on_processor", lambda: False)
     monkeypatch.setattr(_xla, "on_graphics", lambda: True)
-    asked = []
-    scan = RowKernel.scan
-    monkeypatch.setattr(
-        RowKernel, "scan", lambda *args: asked.append(args[-1] is not None and len(args) == 6) or scan(*args)
-    )
+    some, scan = [], RowKernel.scan
+
+    def noted(kernel, length, reverse, carried, values, going=None):
+        some.append(going is not None)
+        return scan(kernel, length, reverse, carried, values, going)
+
+    monkeypatch.setattr(RowKernel, "scan", noted)
+    return some
+
+
+@pytest.mark.parametrize("few", [None, 0.5], ids=["any", "some"])
+def test_blocks_that_are_done_do_nothing(graphics, few):
+    """And what they leave undefined comes to nothing: a step of length zero would not be enough for that.
+
+    Not in a loop inside the loop either, which would not end on it, nor in a number that is counted beside the rows.
+    """
 
     def run(x):
-        def turn(carry):
-            v, n = carry
-            wants = n < 1.0 + jnp.abs(x[0])
-            last, steps = jax.lax.scan(lambda s, a: (s + a * n, jnp.sin(s + a)), v, x)
-            return v + jnp.where(wants, 1.0, 0.0) * (0.1 * last + steps[-1]), n + jnp.where(wants, 1.0, 0.0)
+        def wants(n):
+            return n < 1.0 + jnp.abs(x[0])
 
-        return jax.lax.while_loop(lambda carry: jnp.any(carry[1] < 1.0 + jnp.abs(x[0])), turn, (x[0], 0.0 * x[0]))
+        def test(carry):
+            going = wants(carry[1])
+            return jnp.any(going) if few is None else jnp.sum(going) > few
+
+        def turn(carry):
+            v, n, turns = carry
+            on = jnp.where(wants(n), 1.0, 0.0)
+            last, steps = jax.lax.scan(lambda s, a: (s + a * n, jnp.sin(s + a)), v, x)
+            halved, inner = jax.lax.while_loop(
+                lambda c: jnp.any(~(jnp.abs(c[0]) <= 1.0)) & (c[1] < 50), lambda c: (0.5 * c[0], c[1] + 1), (last, 0)
+            )
+            return v + on * (0.1 * halved + steps[-1]), n + on, turns + 1 + 100 * (inner == 50)
+
+        v, n, turns = jax.lax.while_loop(test, turn, (x[0], 0.0 * x[0], 0))
+        return v, n, 0.0 * n + turns
 
     x = np.random.default_rng(3).normal(size=(T, B)).astype(np.float32)
     x[0, :ROWS], x[0, ROWS] = 0.0, 7.5  # the first block is done after one turn, a row of the second after nine
-    found, expected = _xla.prepared(run)(x), run(x)
-    assert asked == [True]
+    found = _xla.prepared(run)(x)
+    assert graphics == [True]
     assert (np.asarray(found[1])[:ROWS] == 1.0).all()
     assert found[1].max() == 9.0
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert (np.asarray(found[2]) == 9.0).all()
+    # Alone, for here the loop inside goes on for all rows until the last is done.
+    for i in (0, ROWS - 1, ROWS, B - 1):
+        for a, b in zip(found[:2], run(x[:, i : i + 1])[:2], strict=True):
+            np.testing.assert_allclose(a[i], b[0], rtol=1e-4, atol=1e-4)

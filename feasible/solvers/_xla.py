@@ -193,7 +193,7 @@ class _Levels:
                     found = scan(values, [next(given) for _ in scan.outputs] if inside else None, going)
                     written += found[scan.carried :] if inside else []
                 else:
-                    found = _while(step, values) if step.name == "while" else step.bind(values)
+                    found = _while(step, values, going) if step.name == "while" else step.bind(values)
                 env.update(zip(step.out, found, strict=True))
         results = [_read(value(r, env)) for r in self._traced.results]
         return results if scratch is None else results + written
@@ -267,10 +267,11 @@ class _Scan:
         return [*carry, *outputs]
 
 
-def _while(step: Step, values: list[Any]) -> list[Any]:
+def _while(step: Step, values: list[Any], among: Any = None) -> list[Any]:
     """A while loop that carries the outputs of its scans along, so that they need not be cleared and copied.
 
-    On graphics processors it leaves rows as they are that do not want to go on; a body must leave them alone anyway.
+    On graphics processors it leaves rows as they are that do not want to go on, which a body must leave alone anyway,
+    or are not `among` those that matter.
     """
     p = step.params
     tests, steps = p["cond_nconsts"], p["body_nconsts"]
@@ -279,15 +280,24 @@ def _while(step: Step, values: list[Any]) -> list[Any]:
     scratch = [jnp.zeros(s.shape, s.dtype) for s in body.scratch]
     which = wanting(p["cond_jaxpr"]) if on_graphics() else None
 
+    def going(state: Any) -> Any:
+        wants = None if which is None else which([*of_test, *state[0]])
+        return wants if wants is None or among is None else wants & among
+
+    def goes_on(state: Any) -> Any:
+        some = test(*of_test, *state[0])[0]
+        return some if which is None or among is None else some & jnp.any(going(state))
+
     def turn(state: Any) -> Any:
-        going = None if which is None else which([*of_test, *state[0]])
-        found = body(*of_body, *state[0], scratch=state[1], going=going)
+        rows = going(state)
+        found = body(*of_body, *state[0], scratch=state[1], going=rows)
         after = found[: len(carry)]
-        if going is not None:
-            after = [jnp.where(going, a, b) for a, b in zip(after, state[0], strict=True)]
+        if rows is not None:
+            pairs = zip(after, state[0], strict=True)
+            after = [jnp.where(rows, a, b) if a.shape[-1:] == rows.shape else a for a, b in pairs]
         return after, found[len(carry) :]
 
-    return jax.lax.while_loop(lambda state: test(*of_test, *state[0])[0], turn, (carry, scratch))[0]
+    return jax.lax.while_loop(goes_on, turn, (carry, scratch))[0]
 
 
 def _moves(step: Step) -> bool:

@@ -109,14 +109,14 @@ class RowKernel:
 
 
 def wanting(test: ClosedJaxpr) -> Callable[[Sequence[Any]], Array] | None:
-    """Of a loop's test, which asks of all rows together: which of them want to go on, as a function of its inputs.
+    """Which rows want to go on, `(B,)` bool, from the inputs of a loop's test that asks whether any does, or some do.
 
-    None if it asks something else.
+    None if the test asks something else.
     """
     blank = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in test.jaxpr.invars]
     traced = Traced(lambda inputs: jaxpr_as_fun(test)(*inputs), blank)
     asked = [step for step in traced.steps if step.name in ("reduce_or", "reduce_sum")]
-    if len(asked) != 1 or len(asked[0].inputs) != 1:
+    if len(asked) != 1 or asked[0].params["axes"] != (0,):
         return None
     (number,) = asked[0].inputs
     return lambda inputs: traced.values(inputs)[number] != 0

@@ -40,7 +40,7 @@ ATTEMPTS = (  # a quick one; patient ones that come down from a large barrier, f
     Options(quick=0.3, slow=1.2, room=1.0, share=_FAR),
 )
 # What float32 can tell apart, and less than what it is asked for: 1 mm and an excess of 1e-3 of a limit. One row of
-# some hundreds does not come so far, as slow drives may not; the attempts after the first end at a larger barrier.
+# some hundreds, of slow drives, does not come so far; attempts after the first end at a larger barrier.
 SINGLE = Options(mu_end=1e-8, defect=5e-5, gap=5e-4, slope=1e-3, last=3e-4, full=0.8)
 ROUGH = SINGLE._replace(mu_end=8e-8)
 
