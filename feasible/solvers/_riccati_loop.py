@@ -153,9 +153,10 @@ def advance(
 
 
 def resolved(kernel: Kernel, options: Options, data: Data) -> Options:
-    """With a defect and a last barrier that positions of this size can have at all.
+    """With a defect, and a last barrier, that positions of this size can have at all.
 
-    A kilometre away a digit of float32 is 0.06 mm.
+    A kilometre away a digit of float32 is 0.06 mm, and prices are sums of weighted distances: at one barrier for all, a
+    twelfth of drives of 350 m did not converge in the first attempt.
     """
     if kernel.stage.dtype != jnp.float32:
         return options
@@ -165,7 +166,7 @@ def resolved(kernel: Kernel, options: Options, data: Data) -> Options:
 
     extent, _ = jax.lax.scan(step, jnp.zeros_like(data.steps), data.target[:2])
     told = 2.0 * jnp.finfo(jnp.float32).eps * extent
-    defect, mu_end = jnp.maximum(options.defect, told), jnp.maximum(options.mu_end, told * told)
+    defect, mu_end = jnp.maximum(options.defect, told), jnp.maximum(options.mu_end, 4.0 * told * told)
     return options._replace(defect=defect, mu_end=mu_end)  # type: ignore[arg-type]
 
 
