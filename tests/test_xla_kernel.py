@@ -9,7 +9,7 @@ import feasible
 from feasible import presets
 from feasible._lift import STIFFNESS
 from feasible._projector._start import lift
-from feasible.solvers import _xla, _xla_engine, _xla_kernel
+from feasible.solvers import _xla, _xla_engine
 from feasible.solvers._traced import scanned
 from feasible.solvers._xla_kernel import ROWS, RowKernel
 from feasible.solvers.riccati import Riccati
@@ -77,15 +77,25 @@ def test_what_mixes_rows_is_no_kernel(step):
     assert not kernel.fits
 
 
-def test_a_solver_of_kernels_agrees_with_lanes(monkeypatch, rng):
-    """Of a number of rows that is no multiple of a block, all of them padded and none lost."""
+@pytest.fixture
+def graphics(monkeypatch):
+    """Programs as for a graphics processor, and of every kernel whether blocks of it may do nothing."""
     for module in (_xla, _xla_engine):
         monkeypatch.setattr(module, "on_processor", lambda: False)
     monkeypatch.setattr(_xla, "on_graphics", lambda: True)
+    some, scan = [], RowKernel.scan
+
+    def noted(kernel, length, reverse, carried, values, going=None):
+        some.append(going is not None)
+        return scan(kernel, length, reverse, carried, values, going)
+
+    monkeypatch.setattr(RowKernel, "scan", noted)
+    return some
+
+
+def test_a_solver_of_kernels_agrees_with_lanes(graphics, monkeypatch, rng):
+    """Of a number of rows that is no multiple of a block, all of them padded and none lost."""
     monkeypatch.setattr(_xla_engine, "_ELSEWHERE", ROWS)
-    ran = []
-    scan = RowKernel.scan
-    monkeypatch.setattr(_xla_kernel.RowKernel, "scan", lambda *args: ran.append(1) or scan(*args))
     t = 0.1 * np.arange(1, 9)
     values = np.stack(
         [6 * t + 0 * rng.normal(size=(ROWS + 3, 8)), np.sin(t)[None] + 0.1 * rng.normal(size=(ROWS + 3, 8))], -1
@@ -96,7 +106,7 @@ def test_a_solver_of_kernels_agrees_with_lanes(monkeypatch, rng):
         feasible.project(trajectory, car, limits, backend=Riccati(dtype=np.float32, engine=engine))
         for engine in ("xla", "lanes")
     )
-    assert ran
+    assert {*graphics} == {False, True}  # before the iteration and in it
     np.testing.assert_array_equal(found.status, expected.status)
     np.testing.assert_allclose(found.states[..., :2], expected.states[..., :2], atol=1e-3)
 
@@ -133,22 +143,6 @@ def test_the_start_is_as_smooth_in_float32(steps, rng):
     double, single = start(np.float64), start(np.float32)
     assert single.dtype == np.float32
     assert (np.abs(single - double).max((1, 2)) <= [0.02, 0.02, 0.005, 0.05, 0.05, 0.005]).all()
-
-
-@pytest.fixture
-def graphics(monkeypatch):
-    """Programs as for a graphics processor, and of every kernel whether blocks of it may do nothing."""
-    for module in (_xla, _xla_engine):
-        monkeypatch.setattr(module, "on_processor", lambda: False)
-    monkeypatch.setattr(_xla, "on_graphics", lambda: True)
-    some, scan = [], RowKernel.scan
-
-    def noted(kernel, length, reverse, carried, values, going=None):
-        some.append(going is not None)
-        return scan(kernel, length, reverse, carried, values, going)
-
-    monkeypatch.setattr(RowKernel, "scan", noted)
-    return some
 
 
 @pytest.mark.parametrize("few", [None, 0.5], ids=["any", "some"])
