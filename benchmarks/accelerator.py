@@ -1,6 +1,6 @@
 """The projection inside a jitted program, on whatever device JAX has: time by batch, and how near it is to float64.
 
-    python benchmarks/accelerator.py [--rows 1024,4096,32768] [--preset physical] [--steps 80] [--out results.json]
+    python benchmarks/accelerator.py [--rows 1024,8192,65536] [--preset physical] [--steps 80] [--out results.json]
 
 Noisy synthetic drives in float32, already on the device; forward, and forward with backward; best of twenty
 calls after the first. The programs are traced one after the other and compiled beside each other, on all cores.
@@ -64,7 +64,7 @@ class Compiled:
 def main() -> None:
     """Runs and prints a line per batch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="1024,4096,32768")
+    parser.add_argument("--rows", default="1024,8192,65536")
     parser.add_argument("--preset", default="physical")
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--out", type=Path)

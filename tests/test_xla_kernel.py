@@ -149,8 +149,14 @@ def test_the_start_is_as_smooth_in_float32(steps, rng):
 def test_blocks_that_are_done_do_nothing(graphics, few):
     """And what they leave undefined comes to nothing: a step of length zero would not be enough for that.
 
-    Not in a loop inside the loop either, which would not end on it, nor in a number that is counted beside the rows.
+    Not in a loop inside the loop either, which would not end on it, also in a scan that is no kernel, nor in a number
+    that is counted beside the rows.
     """
+
+    def halve(a):
+        return jax.lax.while_loop(
+            lambda c: jnp.any(~(jnp.abs(c[0]) <= 1.0)) & (c[1] < 50), lambda c: (0.5 * c[0], c[1] + 1), (a, 0)
+        )
 
     def run(x):
         def wants(n):
@@ -164,10 +170,12 @@ def test_blocks_that_are_done_do_nothing(graphics, few):
             v, n, turns = carry
             on = jnp.where(wants(n), 1.0, 0.0)
             last, steps = jax.lax.scan(lambda s, a: (s + a * n, jnp.sin(s + a)), v, x)
-            halved, inner = jax.lax.while_loop(
-                lambda c: jnp.any(~(jnp.abs(c[0]) <= 1.0)) & (c[1] < 50), lambda c: (0.5 * c[0], c[1] + 1), (last, 0)
+            halved, inner = halve(last)
+            _, deeper = jax.lax.scan(
+                lambda s, a: (halve(s)[0] + 0.0 * jax.lax.lgamma(1.0 + a * a), halve(s)[1]), last, x
             )
-            return v + on * (0.1 * halved + steps[-1]), n + on, turns + 1 + 100 * (inner == 50)
+            endless = (inner == 50) | jnp.any(deeper == 50)
+            return v + on * (0.1 * halved + steps[-1]), n + on, turns + 1 + 100 * endless
 
         v, n, turns = jax.lax.while_loop(test, turn, (x[0], 0.0 * x[0], 0))
         return v, n, 0.0 * n + turns

@@ -12,6 +12,7 @@ wants to go on, so its body must leave rows alone that are done.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +57,7 @@ class Program:
         self._lists, self._tree = jax.tree.flatten(shape, is_leaf=lambda a: isinstance(a, list))
         self._counts = len(self.inputs) - sum(self.inputs), sum(self.inputs)
         self._lying: dict[int, list[tuple[slice, tuple[int, ...]]]] = {}  # by horizon
-        self._places: dict[tuple[tuple[int, ...], ...], tuple[list[slice], int, int]] = {}  # by shapes
+        self._ways: dict[tuple[tuple[int, ...], ...], tuple[list[slice], int, int]] = {}  # by shapes
         self._in_place = in_place is not None
         writer = Writer(self.width, self.dtype.itemsize == 8)
         self._arena, self._spare = writer.function(closed, self.inputs, self.outputs, in_place)
@@ -79,9 +80,9 @@ class Program:
         """
         leaves = jax.tree.leaves(arguments)
         shapes = tuple([a.shape[1:] for a in leaves])
-        if shapes not in self._places:
-            self._places[shapes] = self._placed(shapes)
-        places, size, steps = self._places[shapes]
+        if shapes not in self._ways:
+            self._ways[shapes] = self._placed(shapes)
+        places, size, steps = self._ways[shapes]
         count = len(leaves[0])
         rows = np.empty((count, size), self.dtype)
         for a, place in zip(leaves, places, strict=True):
@@ -92,13 +93,12 @@ class Program:
 
     def _placed(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[slice], int, int]:
         """Of arguments with these shapes, but for N: where each lies in a row, how long that is, and T."""
-        blocks, counts, steps = [], [0, 0], 0  # of scalars and of horizons
+        firsts, counts, steps = [0], [0, 0], 0  # the leaf that each begins with; of scalars and of horizons
         for shape in shapes:
-            place = sum(counts)
             none = 0 in shape
-            long = not none and place < len(self.inputs) and self.inputs[place]
+            long = not none and firsts[-1] < len(self.inputs) and self.inputs[firsts[-1]]
             many = 0 if none else shape[0] if len(shape) == 1 + long else 1
-            blocks.append((long, many))
+            firsts.append(firsts[-1] + many)
             counts[long] += many
             steps = shape[-1] if long else steps
         short, horizons = self._counts
@@ -106,11 +106,11 @@ class Program:
             raise ValueError(
                 f"lanes: expected {short} scalars and {horizons} horizons, got {counts[0]} and {counts[1]}"
             )
-        ends, places = [0, short], []
-        for long, many in blocks:
-            start, ends[long] = ends[long], ends[long] + many * (steps if long else 1)
-            places.append(slice(start, ends[long]))
-        return places, ends[1], steps
+        lie = self.places(self.inputs, steps)
+        stretches = [
+            slice(lie[i].start, lie[j - 1].stop) if i < j else slice(0, 0) for i, j in itertools.pairwise(firsts)
+        ]
+        return stretches, self._size(self.inputs, steps), steps
 
     def flat(self, rows: np.ndarray, steps: int) -> np.ndarray:
         """Of rows `(N, inputs)`, scalars first and then horizons, in the order of the leaves; results likewise."""

@@ -258,7 +258,7 @@ class _Scan:
             carry, outputs = state
             t = self._length - 1 - i if self._reverse else i
             at = t.astype(np.uint32)
-            found = body(*consts, *carry, *(_Entry(a, at) for a in inputs))
+            found = body(*consts, *carry, *(_Entry(a, at) for a in inputs), going=going)
             pairs = zip(outputs, found[self.carried :], strict=True)
             written = [jax.lax.dynamic_update_index_in_dim(a, b, t, 0) for a, b in pairs]
             return found[: self.carried], written

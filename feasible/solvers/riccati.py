@@ -39,10 +39,10 @@ ATTEMPTS = (  # a quick one; patient ones that come down from a large barrier, f
     Options(quick=0.2, slow=0.8, share=_FAR),
     Options(quick=0.3, slow=1.2, room=1.0, share=_FAR),
 )
-# What float32 can tell apart, and less than what it is asked for: 1 mm and an excess of 1e-3 of a limit. One row of
-# some hundreds, of slow drives, does not come so far; attempts after the first end at a larger barrier.
+# What float32 can tell apart, and less than what it is asked for: 1 mm and an excess of 1e-3 of a limit. One of 200
+# real rows does not come so far in the first attempt; those after it end at a larger barrier.
 SINGLE = Options(mu_end=1e-8, defect=5e-5, gap=5e-4, slope=1e-3, last=3e-4, full=0.8)
-ROUGH = SINGLE._replace(mu_end=8e-8)
+_ROUGH = SINGLE._replace(mu_end=8e-8)
 
 Engine = Callable[..., Any]
 Take = Callable[[slice | np.ndarray, State], None]  # is handed rows and their answers
@@ -121,7 +121,7 @@ class Riccati:
         for i, options in enumerate(self.attempts[:attempts]):
             if pending.size:
                 if np.dtype(self.dtype) == np.float32:
-                    within = ROUGH if i else SINGLE
+                    within = _ROUGH if i else SINGLE
                     options = options._replace(**{name: getattr(within, name) for name in _ACCURACY})
                 everyone = len(pending) == count
                 some = slice(None) if everyone else pending  # a slice copies nothing
