@@ -325,9 +325,11 @@ def test_a_heading_whole_turns_away_is_the_same_warm_start(projector, rng, turns
     state[:, 2] += 2 * np.pi * turns
     cold, warm = (projector(values, initial_state=state, warm_start=plan, elapsed=0.0) for plan in (None, before))
     assert warm.iterations.mean() < 0.5 * cold.iterations.mean()
-    np.testing.assert_allclose(warm.states[:, :-1], cold.states[:, :-1], atol=5e-3)
-    # Nothing follows the last sample, and its acceleration costs little: 0.0126 m/s² apart, objectives are so by 4e-5.
-    assert np.all(np.abs(warm.states - cold.states)[:, -1] <= [5e-3, 5e-3, 5e-3, 5e-3, 0.02, 5e-3])
+    # Jerk costs little: of 320 such drives accelerations are up to 0.055 m/s² apart, 0.025 before the last sample, but
+    # positions 0.3 mm, and objectives 5e-5.
+    tolerance = np.full((T + 1, 6), [1e-3, 1e-3, 5e-3, 5e-3, 0.03, 5e-3])
+    tolerance[-1, 4] = 0.06
+    assert np.all(np.abs(warm.states - cold.states) <= tolerance)
     np.testing.assert_allclose(warm.states[:, 0, 2], state[:, 2])
 
 

@@ -23,8 +23,8 @@ from feasible._projector import Plan, Projector, _descent
 from feasible._projector._request import Layout, example
 from feasible._projector._rungs import RUNGS
 from feasible._projector._verdict import _BIG, BETWEEN
+from feasible.solvers._components import Components
 from feasible.solvers._riccati_loop import Options
-from feasible.solvers._riccati_stage import Components
 
 SOURCES = Path(__file__).parent / "c"
 _LADDER = ("COLD", "WARM", "TIGHTER", "AGAIN", "RELAX")

@@ -13,7 +13,8 @@ from feasible._brake import FAMILY, POINTS, Candidate, choose, pick, score, stra
 from feasible._projector._verdict import Motion, roll
 from feasible._steering import Allowance, allowances, charge, excesses
 from feasible._stop import Bounds, Stop, jerk, stop
-from feasible.solvers._riccati_stage import Components, Stage
+from feasible.solvers._components import Components
+from feasible.solvers._riccati_stage import Stage
 
 
 def brake(stage: Stage, first: list[Array], like: list[Array], steps: Array) -> Motion:

@@ -53,7 +53,7 @@ class Rungs:
     def function(self, rung: str) -> tuple[Kernel, Callable[[Request], Reply]]:
         """The traced function of a rung, and its kernel."""
         if rung == "elastic" and rung not in self._kernels:
-            self._kernels[rung] = Kernel(self.kernel.stage, ELASTIC)
+            self._kernels[rung] = Kernel(self.kernel.stage.plain(), ELASTIC)
         kernel = self._kernels.get(rung, self.kernel)
         return kernel, functools.partial(_program.fallback if rung == "brake" else _program.project, kernel)
 

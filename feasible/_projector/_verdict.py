@@ -22,7 +22,8 @@ from feasible._check import runge_kutta, straight
 from feasible._ladder import PENALTY
 from feasible._project import ACCEPTED
 from feasible._rollout import is_control
-from feasible.solvers._riccati_stage import Components, Stage
+from feasible.solvers._components import Components
+from feasible.solvers._riccati_stage import Stage
 
 TICKS = 10  # measurements in a step
 BETWEEN = 8e-3  # normalised excess that they may find in an answer that holds; between them it may reach 1e-2

@@ -6,11 +6,13 @@ that its symbolic zeros survive; which of them are zero or constant is read off 
 (`Structured`), never found by sampling, which would miss a branch of a signal.
 
 A row is a signal of a state inside the step, s(at_f(x, u), u), with at_f the flow to the fraction f. Keeping the two
-apart keeps the second order small: signals read few components, and those are mostly affine in (x, u).
+apart keeps the second order small: signals read few components, and those are mostly affine in (x, u). What is bounded
+may be something simpler that grows with a signal (`_restated`).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,45 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from feasible._arrays import Array
+from feasible._limits import Limit
 from feasible._problem import Problem, Row
+from feasible.solvers._components import Components, components
 from feasible.solvers._curvature import hessian, jacobian, tangent
+from feasible.solvers._restated import Restated, restated
 from feasible.solvers._riccati_algebra import Matrix, Vector, from_triangle
 from feasible.solvers._traced import Traced
 
 Function = Callable[[list[Array]], list[Array]]
-
-
-class _Namespace:
-    """`jax.numpy`, but stacking components keeps them apart: no array, no slices, and zeros stay symbolic."""
-
-    def stack(self, arrays: Sequence[Array], axis: int = -1) -> Components:
-        return Components(arrays)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(jnp, name)
-
-
-_NAMESPACE = _Namespace()
-
-
-class Components:
-    """Looks to a vehicle model like an array whose last axis is the list of its components."""
-
-    def __init__(self, arrays: Sequence[Array]):
-        self.arrays = list(arrays)
-        self.shape = (*jnp.shape(self.arrays[0]), len(self.arrays))
-
-    def __getitem__(self, key: Any) -> Array:
-        if isinstance(key, tuple) and len(key) == 2 and key[0] is Ellipsis and isinstance(key[1], int):
-            return self.arrays[key[1]]
-        return jnp.stack(self.arrays, axis=-1)[key]
-
-    def __array_namespace__(self, api_version: str | None = None) -> _Namespace:
-        return _NAMESPACE
-
-
-def _components(state: Any) -> list[Array]:
-    return state.arrays if isinstance(state, Components) else [state[..., i] for i in range(state.shape[-1])]
 
 
 class Structured:
@@ -96,7 +68,7 @@ class Flow:
             x, u = stage.physical(z)
             if fraction == 0.0:
                 return list(z[: stage.S])
-            at = _components(stage.vehicle.step(x, u, fraction * stage.dt))
+            at = components(stage.vehicle.step(x, u, fraction * stage.dt))
             return [a / t for a, t in zip(at, stage.typical, strict=False)]
 
         self.value = Structured(move, size, stage.dtype)
@@ -146,7 +118,7 @@ class Flow:
 
 
 class Signals:
-    """Some rows over a state inside a step and the control: values over scales."""
+    """Some rows over a state inside a step and the control: what is bounded, over scales."""
 
     def __init__(self, stage: Stage, rows: Sequence[int]):
         self.rows, self._states = tuple(rows), stage.S
@@ -154,11 +126,15 @@ class Signals:
         problem = stage.problem
 
         def read(z: list[Array]) -> list[Array]:
-            x, u = stage.physical(z)
-            motion = stage.vehicle.motion_of(x, u)
-            return [
-                problem.limits[problem.rows[r].limit].signal(motion, stage.vehicle) / stage.scale[r] for r in self.rows
-            ]
+            motion = stage.vehicle.motion_of(*stage.physical(z))
+
+            def one(r: int) -> Array:
+                limit = problem.rows[r].limit
+                if limit in stage.restated:
+                    return stage.restated[limit].read(z)
+                return problem.limits[limit].signal(motion, stage.vehicle) / stage.scale[r]
+
+            return [one(r) for r in self.rows]
 
         self.value = Structured(read, size, stage.dtype)
         self._first = Structured(jacobian(read), size, stage.dtype)
@@ -211,6 +187,7 @@ class Stage:
         flows: for each fraction at which limits are read, and 1.
         signals: rows of every step, by fraction.
         entry: rows of the first state alone.
+        restated: limits on signals over their scales, by number, where something simpler is bounded.
     """
 
     def __init__(self, problem: Problem, dtype: Any = np.float64):
@@ -221,6 +198,7 @@ class Stage:
         lower, upper, scale = problem.bounds()
         self.scale = [float(s) for s in scale]
         self.lower, self.upper = lower / scale, upper / scale
+        self.restated = self._restated()
         by_fraction: dict[float, list[int]] = {}
         for r, row in enumerate(problem.rows):
             if not row.first_step_only:
@@ -241,6 +219,29 @@ class Stage:
             elif len(kept) < len(self.signals[f].rows):
                 self.signals[f] = Signals(self, kept)
         self.entry = Signals(self, [r for r, row in enumerate(problem.rows) if row.first_step_only])
+
+    def _restated(self) -> dict[int, Restated]:
+        found = {}
+        for i, limit in enumerate(self.problem.limits):
+            rows = [r for r, row in enumerate(self.problem.rows) if row.limit == i]
+            r = rows[0]
+
+            def signal(z: list[Array], limit: Limit = limit, scale: float = self.scale[r]) -> Array:
+                return limit.signal(self.vehicle.motion_of(*self.physical(z)), self.vehicle) / scale
+
+            one = restated(signal, len(self.typical), self.dtype, self.lower[r], self.upper[r])
+            if one is not None:
+                found[i] = one
+                self.lower[rows] = np.where(np.isfinite(one.lower), self.lower[rows], -np.inf)
+        return found
+
+    def plain(self) -> Stage:
+        """The same rows with signals as they are: where they may be exceeded, what exceeds has a price."""
+        other = copy.copy(self)
+        other.restated = {}
+        other.signals = {f: Signals(other, group.rows) for f, group in self.signals.items()}
+        other.entry = Signals(other, self.entry.rows)
+        return other
 
     def _implied(self, r: int, signals: Signals, flows: Sequence[Flow]) -> bool:
         """Whether a row inside a step holds where its limit holds at the start and the end: is it linear in time?
@@ -266,10 +267,12 @@ class Stage:
         """The one-sided constraints sign · value <= sign · bound of some rows: place in `rows`, sign, bound."""
         found = []
         for i, r in enumerate(rows):
-            if np.isfinite(self.upper[r]):
-                found.append((i, 1.0, float(self.upper[r])))
-            if np.isfinite(self.lower[r]):
-                found.append((i, -1.0, float(self.lower[r])))
+            limit: Any = self.restated.get(self.problem.rows[r].limit)
+            lower, upper = (self.lower[r], self.upper[r]) if limit is None else (limit.lower, limit.upper)
+            if np.isfinite(upper):
+                found.append((i, 1.0, float(upper)))
+            if np.isfinite(lower):
+                found.append((i, -1.0, float(lower)))
         return found
 
     def soft(self, r: int) -> bool:

@@ -2,7 +2,7 @@
 
 Making or moving a point and judging it are one scan, so that no iterate is read twice. After a move, slacks are raised
 to the room that the rows leave: that never makes a slack wrong, and a row that turned out to have room does not hold
-the next step up. Slacks of rows that bend, such as the length of the jerk, come down to it too, if it is not much less:
+the next step up. Slacks of rows that bend, such as the square of a jerk, come down to it too, if it is not much less:
 such a row is satisfied, and what a step did not foresee of its room should not count as infeasible.
 """
 

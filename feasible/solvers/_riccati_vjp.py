@@ -215,7 +215,9 @@ def _vehicle(kernel: Kernel, problem: Problem, point: Central, found: Adjoint) -
         total = jnp.sum(costate * car.step(start, controls, problem.dt))
         motions = {f: car.motion_of(car.step(start, controls, f * problem.dt), controls) for f in problem.fractions}
         for r, row in enumerate(problem.rows):
-            total += jnp.sum(price[:, r] * problem.limits[row.limit].signal(motions[row.fraction], car)) / scale[r]
+            value = problem.limits[row.limit].signal(motions[row.fraction], car) / scale[r]
+            limit = stage.restated.get(row.limit)
+            total += jnp.sum(price[:, r] * (value if limit is None else limit.of(value)))
         return total
 
     def directional(parameters: Any, at: Any, along: Any) -> Any:

@@ -171,7 +171,8 @@ class _Structure:
 @functools.lru_cache(maxsize=32)
 def _compile(structure: _Structure) -> tuple[Kernel, Engine]:
     *_, width, dtype, engine, task = structure.key
-    kernel = Kernel(Stage(structure.problem, dtype), ELASTIC if structure.elastic else None)
+    stage = Stage(structure.problem, dtype)
+    kernel = Kernel(stage.plain(), ELASTIC) if structure.elastic else Kernel(stage, None)
     return kernel, task.lanes(kernel, width) if engine == "lanes" else task.xla(kernel)
 
 
