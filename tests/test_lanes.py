@@ -123,3 +123,63 @@ def test_a_burst_is_as_long_as_recent_rows_took(turns, fits):
     for _ in range(40):
         pace.saw(np.resize(turns, 16))
     assert pace.burst == fits
+
+
+def doubled(a, b):
+    """Sums so far, and twice the other."""
+
+    def step(total, inputs):
+        p, q = inputs
+        return total + p, (total + p, 2.0 * q)
+
+    return jax.lax.scan(step, jnp.zeros_like(a[0]), (a, b))[1]
+
+
+def backward(a, b):
+    def step(total, inputs):
+        p, q = inputs
+        return total * 0.5 + q, (total + p * q, total)
+
+    return jax.lax.scan(step, jnp.zeros_like(a[0]), (a, b), reverse=True)[1]
+
+
+def moved_on(a):
+    return jnp.concatenate([a[:1], jax.lax.slice_in_dim(a, 0, -1)])
+
+
+OVERLAPS = {
+    "nothing is read again": lambda a, b: doubled(*backward(a, b)),
+    "results change places": lambda a, b: doubled(*backward(a, b)[::-1])[::-1],
+    "one is read again": lambda a, b: (backward(a, b)[0], doubled(a, b)[0]),
+    "one is read twice": lambda a, b: backward(*doubled(a, a)),
+    "one is read a step later": lambda a, b: doubled(*backward(moved_on(a), a)),
+    "chosen by row": lambda a, b: (doubled(a, b)[0], jnp.where(a[0] > 0.0, backward(a, b)[1], b)),
+    "one stays": lambda a, b: (a, doubled(a, b)[0]),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAPS)
+def test_results_of_a_scan_may_lie_where_its_inputs_did(rng, name):
+    """Within a loop, whose arrays stay in their place."""
+
+    def function(x):
+        def turn(carry):
+            a, b, count = carry
+            return *OVERLAPS[name](a, b), count + 1.0
+
+        return jax.lax.while_loop(lambda carry: carry[-1] < 3.0, turn, x)
+
+    a, b = rng.normal(size=(2, 5, 9))
+    found = Program(function, (ARRAY, ARRAY, NUMBER), np.float64, 4)((a, b, np.zeros(5)))
+    with jax.enable_x64(True):
+        expected = jax.jit(jax.vmap(function))((a, b, np.zeros(5)))
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-12)
+
+
+def test_results_of_a_scan_take_no_memory_where_its_inputs_are_not_read_again():
+    def blocks(name):
+        return Program(lambda x: OVERLAPS[name](*doubled(*x)), (ARRAY, ARRAY), np.float64, 4)._arena
+
+    assert blocks("nothing is read again") == 2
+    assert blocks("one is read again") > 2

@@ -1,8 +1,9 @@
 """Blocks of vectors in memory: what the arrays over the horizon are in the programs of `_lanes`.
 
-A block that nobody reads any more may be written over, so a loop carries its arrays in the place where they began. The
-choice between the old and the new iterate, the last thing such a loop does, is put off until it is known where to: it
-then changes in their place the rows that moved.
+A block that nobody reads any more may be written over, so a loop carries its arrays in the place where they began, and
+what a scan makes of arrays that it is the last to read lies where they did. The choice between the old and the new
+iterate, the last thing such a loop does, is put off until it is known where to: it then changes in their place the
+rows that moved.
 """
 
 from __future__ import annotations

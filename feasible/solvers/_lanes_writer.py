@@ -122,9 +122,10 @@ class Writer:
 
         for i, equation in enumerate(jaxpr.eqns):
             values = [read(a) for a in equation.invars]
-            if equation.primitive.name == "while":
+            if equation.primitive.name in ("while", "scan"):
                 kept = foreign | homes(*(v for a, v in env.items() if last.get(a, -1) > i))
-                found = self.loop(equation.params, [self.memory.made(v) for v in values], kept)
+                write = self.loop if equation.primitive.name == "while" else self._scan
+                found = write(equation.params, [self.memory.made(v) for v in values], kept)
             else:
                 found = self._equation(equation, values)
             env.update(zip(equation.outvars, found, strict=True))
@@ -136,8 +137,6 @@ class Writer:
             inner, consts = called(params)
             return self.evaluate(inner, [self.math.constant(c) for c in consts], values)
         values = [self.memory.made(v) for v in values]
-        if name == "scan":
-            return self._scan(params, values)
         if not any(isinstance(v, Block) for v in values) and all(v.aval.ndim == 0 for v in equation.outvars):
             return [self.math.apply(name, params, values)]
         return [self._shaped(equation, name, params, values)]
@@ -173,7 +172,8 @@ class Writer:
         self.memory.loop(self.memory.length(length), one)
         return block
 
-    def _scan(self, params: Any, values: list[Any]) -> list[Any]:
+    def _scan(self, params: Any, values: list[Any], kept: set[int]) -> list[Any]:
+        """A loop over the steps; its results go where inputs lie that nobody reads again, unless a home is `kept`."""
         closed, constants, carried = scanned(params)
         fixed, start, xs = values[:constants], values[constants : constants + carried], values[constants + carried :]
         if self.together > 1:
@@ -182,7 +182,10 @@ class Writer:
         slots = [self._slot() for _ in start]
         for slot, value in zip(slots, start, strict=True):
             self.builder.store(self.math.number(value), slot)
-        ys = [self.memory.new() for _ in closed.jaxpr.outvars[carried:]]
+        # A step reads its inputs before it writes its results, so these may lie in the same place.
+        kept = kept | homes(*fixed)
+        free = list({x.home: x for x in xs if x.home not in kept and not x.truth}.values())
+        ys = [free.pop(0) if free else self.memory.new() for _ in closed.jaxpr.outvars[carried:]]
 
         def one(k: Any) -> None:
             at = self.builder.sub(self.builder.sub(self.steps, INT(1)), k) if params["reverse"] else k
@@ -242,7 +245,8 @@ class Writer:
         self.builder.cbranch(some, inside, after)
         self.builder.position_at_end(inside)
         self.math.forget()
-        results = self.evaluate(body.jaxpr, [self.math.constant(c) for c in body.consts], [*fixed, *now()])
+        mine = homes(*(place for place in places if isinstance(place, Block)))
+        results = self.evaluate(body.jaxpr, [self.math.constant(c) for c in body.consts], [*fixed, *now()], mine)
         long = [i for i, place in enumerate(places) if isinstance(place, Block)]
         self.memory.assign([places[i] for i in long], [results[i] for i in long])
         for i in set(range(len(places))) - set(long):
