@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from feasible._arrays import Array
 from feasible.solvers import _riccati_algebra as la
 from feasible.solvers._riccati_algebra import Vector
-from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
-from feasible.solvers._riccati_rows import Barrier, Side, along
-from feasible.solvers._riccati_trial import enter
+from feasible.solvers._riccati_kernel import Data, Iterate, Kernel, entered
+from feasible.solvers._riccati_rows import Barrier, Side, along, join
+from feasible.solvers._riccati_trial import missed
 
 _QUICK = 0.1  # a barrier parameter after a step as a share of that before
 _MARGIN = 0.99  # share of the way to the boundary that a step may go
@@ -71,8 +71,7 @@ def central(kernel: Kernel, it: Iterate, data: Data, aim: Aim) -> Central:
     """The central path's point beside `it`, of which the slacks are ignored; every row is hard."""
     zero = jnp.zeros_like(it.x0[0])
     mu = zero + jnp.maximum(aim.start, aim.mu)
-    totals, it = enter(kernel, it, data, lambda values, sides, _, barrier: beside(values, sides, barrier.z, mu))
-    objective = 1e-5 + totals.objective
+    objective, it = _entered(kernel, it, data, mu)
 
     def going(state: _State) -> Array:
         return (state.done == 0.0) & (state.count < aim.iterations)
@@ -82,7 +81,7 @@ def central(kernel: Kernel, it: Iterate, data: Data, aim: Aim) -> Central:
         gains, dx0, _, pivot = kernel.backward(it, data, state.mu, zero)
         step, scores = kernel.forward(it, data, gains, dx0, state.mu, change=True)
         finite = jnp.isfinite(scores.fall)
-        near = (scores.change <= aim.change) & (jnp.abs(scores.fall) <= aim.gain * objective)
+        near = (scores.change <= aim.change) & (jnp.abs(scores.fall) <= aim.gain * (1e-5 + objective))
         there = (state.mu <= aim.mu) & near & (scores.defect <= aim.defect)
         arrived = active & (pivot > 0.0) & there
         # A row that is done takes a step of length 0: that leaves it as it is, and costs less than a choice.
@@ -96,27 +95,49 @@ def central(kernel: Kernel, it: Iterate, data: Data, aim: Aim) -> Central:
             state.count + jnp.where(active, 1.0, 0.0),
         )
 
-    finite = jnp.isfinite(totals.objective + totals.infeasibility)
-    first = _State(it, mu, jnp.where(finite, zero, 1.0), zero, zero)
+    first = _State(it, mu, jnp.where(jnp.isfinite(objective), zero, 1.0), zero, zero)
     last = jax.lax.while_loop(lambda state: jnp.any(going(state)), turn, first)
     return Central(last.it, last.solved, last.count)
 
 
+def _entered(kernel: Kernel, it: Iterate, data: Data, mu: Array) -> tuple[Array, Iterate]:
+    """The objective, and the iterate with slacks and prices beside those prices that it has."""
+    stage = kernel.stage
+
+    def step(carry: Any, inputs: Any) -> Any:
+        x, objective = carry
+        following, u, target, weight, barrier = inputs
+        z = [*x, *u]
+        parts = []
+        for f, signals, sides, part in kernel.parts(barrier):
+            parts.append(beside(signals.value([*stage.flows[f].value(z), *u]), sides, part.z, mu))
+        cost = missed(kernel, following, target, weight)
+        cost = cost + sum(0.5 * r * v * v for r, v in zip(data.effort, u, strict=True))
+        return (following, objective + cost), join(parts)
+
+    inputs = it.x, it.u, data.target, data.weight, it.inner
+    (_, objective), inner = la.scan(step, (it.x0, jnp.zeros_like(it.x0[0])), inputs)
+    entry = it.entry
+    if stage.entry.rows:
+        entry = beside(stage.entry.value(entered(it)), kernel.entry_sides, entry.z, mu)
+    return objective, it._replace(inner=inner, entry=entry)
+
+
 def beside(values: Vector, sides: Sequence[Side], prices: Sequence[Array], mu: Array) -> Barrier:
-    """Slack s and price z with s z = μ, where room r and price p say s - k z = r - k p.
+    """Slack s and price z with s z = μ, where room r and price p say s - k z = r - k p; then s is raised to r.
 
     Where a limit clearly binds that keeps the price, and where it clearly does not, the room; in between neither is
-    believed more than the other.
+    believed more than the other. A slack that is less than its room would have to grow again: it took half a step more.
     """
     slacks, raised = [], []
     for (i, sign, bound), p in zip(sides, prices, strict=True):
-        apart = sign * (bound - values[i]) - _STIFF * p
+        room = sign * (bound - values[i])
+        apart = room - _STIFF * p
         root = jnp.sqrt(apart * apart + (4.0 * _STIFF) * mu)
         larger = 0.5 * (jnp.abs(apart) + root)  # the other one is found without a difference of large numbers
         smaller = _STIFF * mu / larger
-        s = jnp.where(apart > 0.0, larger, smaller)
-        slacks.append(s)
-        raised.append(mu / s)
+        slacks.append(jnp.maximum(jnp.where(apart > 0.0, larger, smaller), room))
+        raised.append(jnp.where(apart > 0.0, smaller, larger) * (1.0 / _STIFF))
     return Barrier(slacks, raised, [None] * len(slacks), [None] * len(slacks))
 
 
