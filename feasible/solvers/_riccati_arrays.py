@@ -55,15 +55,14 @@ def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndar
 
 
 def stack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Any, Any]:
-    """`pack`, with an array `(N, k)` or `(N, k, T)` in place of every list of k."""
-    typical, S = np.asarray(kernel.stage.typical), kernel.stage.S
+    """`pack`, but in their units, and with an array `(N, k)` or `(N, k, T)` in place of every list of k: views."""
     count, steps = controls.shape[:2]
-    parts = states / typical[:S], controls / typical[S:], problem.target, problem.weight
-    x, u, target, weight = map(_across, parts)
-    effort: Any = np.repeat((problem.effort * typical[S:] ** 2)[None], count, axis=0)
+    x, u, target, weight = map(_across, (states, controls, problem.target, problem.weight))
+    effort: Any = np.broadcast_to(problem.effort, (count, len(problem.effort)))
     free: Any = np.isnan(problem.initial_state)
-    data = Data(target, weight, free, effort, np.full(count, steps))
-    return Iterate(x[..., 0], x[..., 1:], u, _NOTHING, _NOTHING), data
+    return Iterate(x[..., 0], x[..., 1:], u, _NOTHING, _NOTHING), Data(
+        target, weight, free, effort, np.full(count, steps)
+    )
 
 
 def _across(a: np.ndarray) -> Any:

@@ -86,7 +86,8 @@ class Arguments(NamedTuple):
     """Of the program; arrays `(N, k)` and `(N, k, T)` in place of lists of k, as in its result.
 
     Attributes:
-        it: states and controls. data: what rows are about. aim: numbers of an `Aim`. against: cotangents.
+        it: states and controls. data: what rows are about. aim: numbers of an `Aim`. against: cotangents. All of them
+            in units, not in typical ones: a single row's arrays are scaled in less time in the program.
         prices: of every row of the problem. first: of those with entry rows, in their order.
     """
 
@@ -110,8 +111,9 @@ def arguments(
 ) -> Arguments:
     """Of the program of `ADJOINT` and `WHOLE`, for N rows; arrays as for `pull_back`."""
     it, data = stack(kernel, problem, states, controls)
-    typical, S = np.asarray(kernel.stage.typical), kernel.stage.S
-    x, u = np.swapaxes(by_states * typical[:S], 1, 2), np.swapaxes(by_controls * typical[S:], 1, 2)
+    x: Any
+    u: Any
+    x, u = (np.swapaxes(a, 1, 2) for a in (by_states, by_controls))
     first = multipliers[:, 0, [r for r, _ in kernel.one_sided()[1]]]
     against = Cotangent(x[..., 0], x[..., 1:], u)
     aims = np.repeat(np.array(aim, dtype=float)[None], len(states), axis=0)
@@ -135,10 +137,15 @@ def _adjoint(kernel: Kernel, whole: bool, given: Arguments) -> Answer:
     of_steps, of_entry = kernel.one_sided()
     inner = [jnp.maximum(sign * given.prices[r], 0.0) for r, sign in of_steps]
     entry = [jnp.maximum(sign * price, 0.0) for (_, sign), price in zip(of_entry, given.first, strict=True)]
-    it = given.it._replace(inner=_NOTHING._replace(z=inner), entry=_NOTHING._replace(z=entry))
+    typical, S = kernel.stage.typical, kernel.stage.S
+    sizes = typical[:S], typical[:S], typical[S:]  # of the first state, of states and of controls
+    x0, x, u = ([a * (1.0 / t) for a, t in zip(*one, strict=True)] for one in zip(given.it[:3], sizes, strict=True))
+    it = Iterate(x0, x, u, _NOTHING._replace(z=inner), _NOTHING._replace(z=entry))
+    against = Cotangent(*([v * t for v, t in zip(*one, strict=True)] for one in zip(given.against, sizes, strict=True)))
+    data = given.data._replace(effort=[r * (t * t) for r, t in zip(given.data.effort, typical[S:], strict=True)])
     aim = Aim(*given.aim)
-    point = central(kernel, it, given.data, aim)
-    found = adjoint(kernel, point.it, given.data, aim.mu, given.against, whole=whole)
+    point = central(kernel, it, data, aim)
+    found = adjoint(kernel, point.it, data, aim.mu, against, whole=whole)
     there, left = point.it, None
     if whole:
         barriers = (_NOTHING._replace(z=barrier.z) for barrier in (there.inner, there.entry))
