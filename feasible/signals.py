@@ -3,6 +3,7 @@
 A limit whose bound depends on the state or on the vehicle is written as a normalised signal with upper bound 1
 ("share used"), so that bounds stay numbers. Write your own beside these: use the fields of `motion`, functions of
 `motion.xp`, and attributes of `vehicle`; it then runs in NumPy, JAX and PyTorch, and the projector differentiates it.
+Bound a length (`abs`, `sqrt`, `hypot`) or an angle (`atan`) as it is: the solver takes its square, or its tangent.
 """
 
 from __future__ import annotations

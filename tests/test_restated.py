@@ -9,6 +9,7 @@ from test_reference import local_problem
 import feasible
 from feasible import Limit, Trajectory, presets, project, project_vjp, signals
 from feasible._elementary import safe_hypot
+from feasible.solvers._components import Components
 from feasible.solvers._restated import restated
 from feasible.solvers._riccati_stage import Stage
 
@@ -18,7 +19,7 @@ LENGTHS = {
     "root": lambda z: jnp.sqrt(z[0] * z[0] + z[1] * z[1]),
     "share": lambda z: safe_hypot(jnp, z[0], z[1]) * 3.0 / 4.0,
     "size": lambda z: 2.0 * jnp.abs(z[0] - z[1]),
-    "hypot": lambda z: jnp.hypot(z[0], z[1]),
+    "hypot": lambda z: Components(z).__array_namespace__().hypot(z[0], z[1]),
     "larger": lambda z: jnp.maximum(jnp.abs(z[0]), jnp.sqrt(0.5 + z[1] * z[1])),
     "by another": lambda z: jnp.abs(z[0]) / jnp.sqrt(1.0 + z[1] * z[1]),
     "from none": lambda z: jnp.where(z[0] > 0.0, jnp.abs(z[1]), 0.0),
@@ -35,6 +36,7 @@ PLAIN = {
     "affine": lambda z: 2.0 * z[0],
     "product with an angle": lambda z: z[1] * jnp.arctan(z[0]),
     "constants of several numbers": lambda z: jnp.interp(z[0], jnp.arange(3.0), jnp.array([1.0, 2.0, 1.0])),
+    "guarded against overflow": lambda z: jnp.hypot(z[0], z[1]),
     "other choice": lambda z: jnp.where(z[0] > 0.0, jnp.abs(z[1]), z[0]),
 }
 

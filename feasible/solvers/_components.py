@@ -8,12 +8,17 @@ from typing import Any
 import jax.numpy as jnp
 
 from feasible._arrays import Array
+from feasible._elementary import safe_hypot
 
 
 class _Namespace:
     """`jax.numpy`, but stacking components keeps them apart: no array, no slices, and zeros stay symbolic."""
 
     __name__ = __name__  # not JAX's: `_elementary` would take an arctangent apart, whose inverse `_restated` knows
+
+    def hypot(self, a: Array, b: Array) -> Array:
+        """Plain, for `_restated` to find its square: JAX's guards against overflow, where no such numbers are."""
+        return safe_hypot(jnp, a, b)
 
     def stack(self, arrays: Sequence[Array], axis: int = -1) -> Components:
         return Components(arrays)

@@ -26,6 +26,7 @@ from feasible.solvers._traced import Step, Traced, value
 
 Values = dict[int, Any]
 _THROUGH = ("mul", "div", "max", "min")
+_LARGEST = 1e18  # a number whose square is one in float32; larger ones are there to guard against overflow
 _STEEPEST = 1.5  # rad: beyond, a tangent says little of its angle
 
 
@@ -103,7 +104,7 @@ def _guarded(step: Step, made: Mapping[int, Step]) -> int | None:
 def _square(v: Any, made: Mapping[int, Step]) -> Callable[[Values], Any] | None:
     """The square of a length; None where it is something else."""
     if not isinstance(v, int):
-        return (lambda _: v * v) if np.ndim(v) == 0 and v >= 0 else None
+        return (lambda _: v * v) if np.ndim(v) == 0 and 0 <= v <= _LARGEST else None
     step = made.get(v)
     if step is None:
         return None
