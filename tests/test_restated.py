@@ -131,6 +131,18 @@ def test_smoothed_derivatives_exist_where_jerk_is_bounded_as_a_length(smoothing)
     assert pull(np.ones((*values.shape[:2], 4)), smoothing=smoothing).exact[moved].all()
 
 
+def _size_of_jerk(motion, vehicle):
+    return motion.xp.abs(motion.jerk)
+
+
+@pytest.mark.parametrize("jerk", [Limit("jerk", signals.jerk, -5.0, 5.0), Limit("jerk", _size_of_jerk, None, 5.0)])
+def test_a_limit_on_controls_alone(jerk):
+    """Then no row reads the first state."""
+    found = project(Trajectory.from_array(drives(), dt=0.1), feasible.vehicles.nuplan_pacifica(), (jerk,))
+    assert (found.status == feasible.Status.PROJECTED).all()
+    assert np.abs(found.motion.jerk).max() <= 5.0 * (1 + 1e-3)
+
+
 def test_prices_are_those_of_the_signal():
     """Prices are of a relative change of the limit, and a square changes twice as much."""
     vehicle, values = feasible.vehicles.nuplan_pacifica(), drives()

@@ -94,7 +94,8 @@ def hessian(function: Callable[[list[Array], list[Array]], Array], size: int) ->
     def second(inputs: list[Array]) -> list[Array]:
         traced = Traced(lambda given: [function(given[:size], given[size:])], inputs, _OPAQUE)
         env, varying = _varying(traced, inputs, size)
-        pairs, slope = _Pairs(), {traced.results[0]: 1.0}
+        (result,) = traced.results
+        pairs, slope = _Pairs(), {result: 1.0} if isinstance(result, int) else {}  # no slope of a constant
         for step in reversed(traced.steps):
             for place in reversed(range(len(step.out))):
                 if step.out[place] in varying:
