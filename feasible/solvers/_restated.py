@@ -14,6 +14,7 @@ larger ones and choices of such values have the products, ... of their squares; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,14 +62,14 @@ def restated(
     made = {v: step for step in traced.steps for v in step.out}
     square = _square(traced.results[0], made)
     if square is not None and lower <= 0.0 < upper < np.inf:
-        slope = 0.5 / upper
-        return Restated(lambda z: slope * square(traced.values(z)), lambda v: slope * v * v, -np.inf, 0.5 * upper)
+        half = 0.5 / float(upper)
+        return Restated(lambda z: half * square(traced.values(z)), lambda v: half * v * v, -np.inf, 0.5 * upper)
     factor, slopes = _tangent(traced.results[0], made)
     bounds = {abs(b) for b in (lower, upper) if np.isfinite(b)}
     if slopes is None or len(bounds) != 1 or max(bounds) > _STEEPEST * abs(factor):
         return None
-    unit = factor * np.cos(max(bounds) / factor) ** 2
-    ends = (unit * np.tan(b / factor) if np.isfinite(b) else b for b in (lower, upper))
+    unit = factor * math.cos(max(bounds) / factor) ** 2
+    ends = (unit * math.tan(b / factor) if math.isfinite(b) else b for b in (lower, upper))
     return Restated(
         lambda z: unit * value(slopes, traced.values(z)), lambda v: unit * jnp.tan(v / factor), *map(float, ends)
     )

@@ -127,7 +127,7 @@ def beside(values: Vector, sides: Sequence[Side], prices: Sequence[Array], mu: A
     """Slack s and price z with s z = μ, where room r and price p say s - k z = r - k p; then s is raised to r.
 
     Where a limit clearly binds that keeps the price, and where it clearly does not, the room; in between neither is
-    believed more than the other. A slack that is less than its room would have to grow again: it took half a step more.
+    believed more than the other. A slack that is less than its room would have to grow again: a third of a step more.
     """
     slacks, raised = [], []
     for (i, sign, bound), p in zip(sides, prices, strict=True):
