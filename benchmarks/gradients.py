@@ -54,7 +54,7 @@ WIDTHS = (1e-4, 1e-5, 1e-6, 1e-7)  # m
 SAME = 5e-3  # m
 DOUBLE, SINGLE = 1e-4, 1e-2  # relative errors
 FLOOR = 1e-2  # of a directional derivative, below which its error is not relative
-SHARP = Aim(iterations=100, change=1e-5, gain=1e-14, defect=1e-10)
+SHARP = Aim(iterations=100, change=1e-5, gain=1e-13, defect=1e-10)  # below 1e-13 of the objective is rounding
 ALONE = 20
 
 
