@@ -57,7 +57,7 @@ def pack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndar
 def stack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.ndarray) -> tuple[Any, Any]:
     """`pack`, but in their units, and with an array `(N, k)` or `(N, k, T)` in place of every list of k: views."""
     count, steps = controls.shape[:2]
-    x, u, target, weight = map(_across, (states, controls, problem.target, problem.weight))
+    x, u, target, weight = map(across, (states, controls, problem.target, problem.weight))
     effort: Any = np.broadcast_to(problem.effort, (count, len(problem.effort)))
     free: Any = np.isnan(problem.initial_state)
     return Iterate(x[..., 0], x[..., 1:], u, _NOTHING, _NOTHING), Data(
@@ -65,7 +65,8 @@ def stack(kernel: Kernel, problem: Problem, states: np.ndarray, controls: np.nda
     )
 
 
-def _across(a: np.ndarray) -> Any:
+def across(a: np.ndarray) -> Any:
+    """`(N, k, T)` of `(N, T, k)`."""
     return np.swapaxes(a, 1, 2)
 
 

@@ -20,7 +20,7 @@ from feasible.solvers import _riccati_algebra as la
 from feasible.solvers._riccati_algebra import Vector
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel, entered
 from feasible.solvers._riccati_rows import Barrier, Side, along, join
-from feasible.solvers._riccati_trial import missed
+from feasible.solvers._riccati_trial import charge
 
 _QUICK = 0.1  # a barrier parameter after a step as a share of that before
 _MARGIN = 0.99  # share of the way to the boundary that a step may go
@@ -111,9 +111,7 @@ def _entered(kernel: Kernel, it: Iterate, data: Data, mu: Array) -> tuple[Array,
         parts = []
         for f, signals, sides, part in kernel.parts(barrier):
             parts.append(beside(signals.value([*stage.flows[f].value(z), *u]), sides, part.z, mu))
-        cost = missed(kernel, following, target, weight)
-        cost = cost + sum(0.5 * r * v * v for r, v in zip(data.effort, u, strict=True))
-        return (following, objective + cost), join(parts)
+        return (following, objective + charge(kernel, data, following, u, target, weight)), join(parts)
 
     inputs = it.x, it.u, data.target, data.weight, it.inner
     (_, objective), inner = la.scan(step, (it.x0, jnp.zeros_like(it.x0[0])), inputs)

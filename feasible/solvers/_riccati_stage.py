@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from feasible._arrays import Array
-from feasible._limits import Limit
+from feasible._motion import Motion
 from feasible._problem import Problem, Row
 from feasible.solvers._components import Components, components
 from feasible.solvers._curvature import hessian, jacobian, tangent
@@ -132,7 +132,7 @@ class Signals:
                 limit = problem.rows[r].limit
                 if limit in stage.restated:
                     return stage.restated[limit].read(z)
-                return problem.limits[limit].signal(motion, stage.vehicle) / stage.scale[r]
+                return stage.signal(r, motion)
 
             return [one(r) for r in self.rows]
 
@@ -222,23 +222,28 @@ class Stage:
 
     def _restated(self) -> dict[int, Restated]:
         found = {}
-        for i, limit in enumerate(self.problem.limits):
+        for i in range(len(self.problem.limits)):
             rows = [r for r, row in enumerate(self.problem.rows) if row.limit == i]
             r = rows[0]
 
-            def signal(z: list[Array], limit: Limit = limit, scale: float = self.scale[r]) -> Array:
-                return limit.signal(self.vehicle.motion_of(*self.physical(z)), self.vehicle) / scale
+            def signal(z: list[Array], r: int = r) -> Array:
+                return self.signal(r, self.vehicle.motion_of(*self.physical(z)))
 
             one = restated(signal, len(self.typical), self.dtype, self.lower[r], self.upper[r])
             if one is not None:
                 found[i] = one
-                self.lower[rows] = np.where(np.isfinite(one.lower), self.lower[rows], -np.inf)
+                self.lower[rows], self.upper[rows] = one.lower, one.upper
         return found
+
+    def signal(self, r: int, motion: Motion) -> Array:
+        """A row's signal over its scale."""
+        return self.problem.limits[self.problem.rows[r].limit].signal(motion, self.vehicle) / self.scale[r]
 
     def plain(self) -> Stage:
         """The same rows with signals as they are: where they may be exceeded, what exceeds has a price."""
-        other = copy.copy(self)
+        other, (lower, upper, scale) = copy.copy(self), self.problem.bounds()
         other.restated = {}
+        other.lower, other.upper = np.where(np.isfinite(self.lower), lower / scale, -np.inf), upper / scale
         other.signals = {f: Signals(other, group.rows) for f, group in self.signals.items()}
         other.entry = Signals(other, self.entry.rows)
         return other
@@ -267,12 +272,10 @@ class Stage:
         """The one-sided constraints sign · value <= sign · bound of some rows: place in `rows`, sign, bound."""
         found = []
         for i, r in enumerate(rows):
-            limit: Any = self.restated.get(self.problem.rows[r].limit)
-            lower, upper = (self.lower[r], self.upper[r]) if limit is None else (limit.lower, limit.upper)
-            if np.isfinite(upper):
-                found.append((i, 1.0, float(upper)))
-            if np.isfinite(lower):
-                found.append((i, -1.0, float(lower)))
+            if np.isfinite(self.upper[r]):
+                found.append((i, 1.0, float(self.upper[r])))
+            if np.isfinite(self.lower[r]):
+                found.append((i, -1.0, float(self.lower[r])))
         return found
 
     def soft(self, r: int) -> bool:

@@ -27,12 +27,20 @@ def distance(kernel: Kernel, it: Iterate, data: Data) -> Array:
     """The samples' share of the objective."""
 
     def step(total: Array, inputs: Any) -> Any:
-        return total + missed(kernel, *inputs), ()
+        return total + _missed(kernel, *inputs), ()
 
     return la.scan(step, jnp.zeros_like(it.x0[0]), (it.x, data.target, data.weight))[0]
 
 
-def missed(kernel: Kernel, x: list[Array], target: list[Array], weight: list[Array]) -> Array:
+def charge(
+    kernel: Kernel, data: Data, x: list[Array], u: list[Array], target: list[Array], weight: list[Array]
+) -> Array:
+    """A step's share of the objective: of the sample at its end, and of its controls."""
+    cost = _missed(kernel, x, target, weight)
+    return cost + sum(0.5 * r * v * v for r, v in zip(data.effort, u, strict=True))
+
+
+def _missed(kernel: Kernel, x: list[Array], target: list[Array], weight: list[Array]) -> Array:
     """Half the weighted squared residual of a sample."""
     _, pull = kernel.pull(x, target, weight)
     return sum(0.5 * a * b for a, b in zip(pull, kernel.residual(x, target), strict=True))
@@ -78,8 +86,7 @@ def _judged(
             following, u, barrier = go(following, by[0]), go(u, by[1]), along(barrier, by[2], primal, dual)
         z = [*x, *u]
         at = {f: flow.value(z) for f, flow in stage.flows.items()}
-        cost = missed(kernel, following, target, weight)
-        cost = cost + sum(0.5 * r * v * v for r, v in zip(data.effort, u, strict=True))
+        cost = charge(kernel, data, following, u, target, weight)
         total = total._replace(objective=total.objective + cost)
         for a, b in zip(at[1.0], following, strict=True):
             error = jnp.abs(a - b)

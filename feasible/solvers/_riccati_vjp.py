@@ -17,7 +17,7 @@ import numpy as np
 
 from feasible._problem import Problem
 from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
-from feasible.solvers._riccati_arrays import apart, example, prices, stack, together, unpack
+from feasible.solvers._riccati_arrays import across, apart, example, prices, stack, together, unpack
 from feasible.solvers._riccati_central import AFTER, Aim, Central, central
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_rows import Barrier
@@ -111,13 +111,11 @@ def arguments(
 ) -> Arguments:
     """Of the program of `ADJOINT` and `WHOLE`, for N rows; arrays as for `pull_back`."""
     it, data = stack(kernel, problem, states, controls)
-    x: Any
-    u: Any
-    x, u = (np.swapaxes(a, 1, 2) for a in (by_states, by_controls))
+    x, u = across(by_states), across(by_controls)
     first = multipliers[:, 0, [r for r, _ in kernel.one_sided()[1]]]
     against = Cotangent(x[..., 0], x[..., 1:], u)
     aims = np.repeat(np.array(aim, dtype=float)[None], len(states), axis=0)
-    return Arguments(it, data, aims, against, np.swapaxes(multipliers, 1, 2), first)
+    return Arguments(it, data, aims, against, across(multipliers), first)
 
 
 class Answer(NamedTuple):
