@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from feasible._frame import rotate
-from feasible._problem import Weights
+from feasible._problem import SMOOTHING, Weights
 from feasible._project import Projection, Solved, finish, solve
 from feasible._status import Status
 from feasible._trajectory import Trajectory
@@ -73,7 +73,7 @@ def project_vjp(
         projection itself, above that of a relative whose limits give way gently. `vehicle` asks for its parameters.
 
     Raises:
-        ValueError: as `project`.
+        ValueError: as `project`; of `pull`, for a smoothing that is not positive.
     """
     solved = solve(trajectory, vehicle, limits, initial_state, weights, backend, progress)
     projection = finish(solved)
@@ -83,7 +83,7 @@ def project_vjp(
         by_states: Any = None,
         by_controls: Any = None,
         *,
-        smoothing: float = 1e-10,
+        smoothing: float = SMOOTHING,
         vehicle: bool = False,
     ) -> Cotangents:
         return _pull(solved, projection.status, by_samples, by_states, by_controls, smoothing, vehicle)

@@ -26,6 +26,7 @@ from feasible._arrays import wrap
 from feasible._limits import Limit
 
 FRACTIONS = (0.0, 0.5, 1.0)  # of a step, where limits are imposed
+SMOOTHING = 1e-10  # m²: barrier parameter at which a derivative counts as that of the projection itself
 _PROBE_SECOND = 1e-3  # of the typical size: balances rounding (1e-16 / h²) against truncation (h²)
 _PROBE = 1e-5  # half-width of central differences; states and controls are of order 0.1 to 100
 
@@ -56,6 +57,12 @@ class Weights:
                 raise ValueError(f"weights: expected {name} >= 0, got {value}")
         if self.position <= 0 or any(not (np.isfinite(c) and c > 0) for c in self.controls):
             raise ValueError(f"weights: expected position and controls > 0, got {self.position} and {self.controls}")
+
+
+def check_smoothing(smoothing: float) -> None:
+    """Raises ValueError for a barrier parameter of the derivative that cannot be one."""
+    if not 0.0 < smoothing < np.inf:
+        raise ValueError(f"smoothing: expected a positive number of m², got {smoothing!r}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@
 `feasible.project` is faster on a processor, where it runs code of its own outside of JAX, knows more ways out of a
 difficult row (scattered starts, finer points in a step), and gives words. This function is for a training step that
 is one program: the interior point, the repair and the check of `feasible.Projector` traced into it, and a
-`jax.custom_vjp` by the implicit derivative (see `solvers/_riccati_adjoint`). It runs in the dtype of its input, but for
-the derivative: prices over slacks of a limit that is met need more digits than float32 has, so that is float64's, and
+`jax.custom_vjp` by the implicit derivative (see `solvers/_riccati_adjoint`). It runs in the dtype of its input (in
+float32 for narrower ones), but for the derivative: prices over slacks of a limit that is met need more digits than float32 has, so that is float64's, and
 its result is cast. In float32 recentre coordinates that are kilometres from the origin first: a digit that is lost
 cannot be found again.
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from feasible._arrays import wrap
 from feasible._limits import check_limits
-from feasible._problem import Problem, Weights
+from feasible._problem import SMOOTHING, Problem, Weights, check_smoothing
 from feasible._project import ACCEPTED, CERTIFIED, STILL
 from feasible._projector import _program
 from feasible._projector._request import Reply, Request
@@ -75,6 +75,7 @@ def project(
     initial_state: Any = None,
     weights: Weights | None = None,
     columns: tuple[str, ...] | None = None,
+    smoothing: Any = SMOOTHING,
 ) -> Projected:
     """Moves each trajectory as little as possible so that the vehicle can drive it within the limits.
 
@@ -89,15 +90,20 @@ def project(
         initial_state: `(..., d)`, d <= 6; NaN where free. None: all are estimated.
         weights: of the objective; see `Weights`.
         columns: names of the last axis; x, y, yaw, speed in that order if None.
+        smoothing: barrier parameter [m²] of the derivative, see `feasible.project_vjp`; a number, which may be traced.
 
     Raises:
-        ValueError: for shapes, columns or a dt that cannot be right.
+        ValueError: for shapes, columns, a dt or a smoothing that cannot be right.
     """
     check_dt(dt)
+    if not isinstance(smoothing, jax.core.Tracer):
+        check_smoothing(float(smoothing))
     limits, weights = check_limits(limits), weights or Weights()
     values = jnp.asarray(values)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         values = values.astype(float)
+    if values.dtype.itemsize < 4:  # third differences mean nothing in bfloat16
+        values = values.astype(jnp.float32)
     columns = tuple(columns or COLUMNS[: values.shape[-1]])
     check_columns(columns)
     if values.ndim < 2 or values.shape[-1] != len(columns) or values.shape[-2] < MIN_STEPS:
@@ -112,7 +118,8 @@ def project(
 
     stated = tuple(c in columns for c in COLUMNS)
     layer = _layer(_Setup(vehicle, limits, float(dt), weights, stated, values.dtype.itemsize))
-    states, controls, status, violation = layer(full.reshape(-1, steps, 4), start.reshape(-1, S))
+    given = full.reshape(-1, steps, 4), start.reshape(-1, S), jnp.asarray(smoothing, values.dtype)
+    states, controls, status, violation = layer(*given)
     states = states.reshape(*batch, *states.shape[1:])
     yaw = wrap(jnp, states[..., 1:, 2])
     samples = jnp.stack([states[..., 1:, 0], states[..., 1:, 1], yaw, states[..., 1:, 3]], axis=-1)
@@ -143,7 +150,7 @@ class _Setup:
 
 @functools.lru_cache(maxsize=16)
 def _layer(setup: _Setup) -> Any:
-    """`(N, T, 4)`, `(N, S)` to states, controls, status, violation, with its derivative by both."""
+    """`(N, T, 4)`, `(N, S)`, smoothing to states, controls, status, violation, with its derivative by the first two."""
     dtype = np.dtype(f"f{setup.size}")
     with jax.ensure_compile_time_eval():  # the structure of a step is found by evaluating constants
         hard = Kernel(Stage(setup.problem, dtype), None)
@@ -155,22 +162,22 @@ def _layer(setup: _Setup) -> Any:
             return request, prepared(lambda given: _answer(hard, given))(request)
 
     @jax.custom_vjp
-    def layer(values: Any, start: Any) -> tuple[Any, Any, Any, Any]:
+    def layer(values: Any, start: Any, smoothing: Any) -> tuple[Any, Any, Any, Any]:
         return _unpack(solved(values, start)[1], setup)
 
-    def forward(values: Any, start: Any) -> tuple[Any, Any]:
+    def forward(values: Any, start: Any, smoothing: Any) -> tuple[Any, Any]:
         request, reply = solved(values, start)
-        return _unpack(reply, setup), (values, request, reply)
+        return _unpack(reply, setup), (values, smoothing, request, reply)
 
-    def backward(kept: Any, by: tuple[Any, ...]) -> tuple[Any, Any]:
-        values, request, reply = kept
+    def backward(kept: Any, by: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        values, smoothing, request, reply = kept
         with jax.enable_x64(True):
-            given = request, reply, _cotangent(wide, by[0], by[1])
+            given = smoothing, request, reply, _cotangent(wide, by[0], by[1])
             given = jax.tree.map(lambda a: jax.lax.convert_element_type(a, np.float64), given)
             found = prepared(lambda given: _pulled(wide, AFTER[setup.size], *given))(given)
             found = jax.tree.map(lambda a: jax.lax.convert_element_type(a, dtype), found)
         by_values, by_start = (jnp.moveaxis(jnp.stack(a), (0, -1), (-1, 0)) for a in found)
-        return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start
+        return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start, jnp.zeros_like(smoothing)
 
     layer.defvjp(forward, backward)
     return layer
@@ -237,7 +244,7 @@ def _cotangent(kernel: Kernel, by_states: Any, by_controls: Any) -> Cotangent:
 
 
 def _pulled(
-    kernel: Kernel, aim: Aim, request: Request, reply: Reply, against: Cotangent
+    kernel: Kernel, aim: Aim, smoothing: Any, request: Request, reply: Reply, against: Cotangent
 ) -> tuple[list[Any], list[Any]]:
     """Cotangents of the targets, 4 arrays `(T, B)`, and of the first state, S arrays `(B,)`; see `_riccati_vjp`."""
     typical, S = kernel.stage.typical, kernel.stage.S
@@ -258,8 +265,9 @@ def _pulled(
         *hard,
     )
     number = jnp.zeros_like(request.warm)
-    point = central(kernel, it, data, _numbers(aim, number))
-    found = adjoint(kernel, point.it, data, number + aim.mu, against, whole=False)
+    aims = _numbers(aim._replace(mu=smoothing), number)
+    point = central(kernel, it, data, aims)
+    found = adjoint(kernel, point.it, data, aims.mu, against, whole=False)
     sound = (point.solved > 0) & (found.finite > 0) & (reply.iterations > 0)
     by_first = [jnp.where(sound & k, a, 0.0) for k, a in zip(known, found.first, strict=True)]
     return [jnp.where(sound, a, 0.0) for a in found.target], by_first

@@ -11,7 +11,7 @@ from feasible import Status, Trajectory, presets
 
 VEHICLE = feasible.vehicles.nuplan_pacifica()
 LIMITS = presets.waymax(dynamics=True)  # two limits, so that XLA compiles soon
-DT, STEPS = 0.1, 12
+DT, STEPS, SMOOTHING = 0.1, 12, 1e-10
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def compiled(noisy):
     """Forward and backward in float64, one program of each."""
     weight = np.random.default_rng(1).normal(size=(5, STEPS, 4))
 
-    def total(values):
-        found = feasible.jax.project(values, VEHICLE, LIMITS, dt=DT)
+    def total(values, smoothing):
+        found = feasible.jax.project(values, VEHICLE, LIMITS, dt=DT, smoothing=smoothing)
         return jnp.sum(weight * found.samples), found
 
     with jax.enable_x64(True):
         run = jax.jit(jax.value_and_grad(total, has_aux=True))
-        (_, found), gradient = run(jnp.asarray(noisy))
+        (_, found), gradient = run(jnp.asarray(noisy), SMOOTHING)
     return run, weight, jax.tree.map(np.asarray, found), np.asarray(gradient)
 
 
@@ -53,6 +53,17 @@ def test_its_gradient_is_the_implicit_derivative(noisy, compiled):
     expected = pull(weight).trajectory[..., :2]
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(gradient, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_smoothing_is_that_of_the_host_and_a_number_of_the_same_program(noisy, compiled):
+    run, weight, _, sharp = compiled
+    _, pull = feasible.project_vjp(Trajectory.from_array(noisy, dt=DT), VEHICLE, LIMITS)
+    expected = pull(weight, smoothing=1e-5).trajectory[..., :2]
+    with jax.enable_x64(True):
+        smooth = np.asarray(run(jnp.asarray(noisy), 1e-5)[1])
+    assert run._cache_size() == 1
+    assert np.abs(smooth - sharp).max() > 1e-2 * np.abs(sharp).max()
+    np.testing.assert_allclose(smooth, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("x64", [False, True])
@@ -75,7 +86,7 @@ def test_a_row_of_nan_changes_no_other_and_has_no_gradient(noisy, compiled):
     broken = noisy.copy()
     broken[2] = np.nan
     with jax.enable_x64(True):
-        (_, other), slope = run(jnp.asarray(broken))
+        (_, other), slope = run(jnp.asarray(broken), SMOOTHING)
     assert other.status[2] == Status.REJECTED
     assert np.isfinite(np.asarray(other.states)).all()
     assert (np.asarray(slope)[2] == 0).all()
@@ -91,6 +102,7 @@ def test_a_row_of_nan_changes_no_other_and_has_no_gradient(noisy, compiled):
         ((8, 1), {}, "columns"),
         ((8, 2), {"dt": 0.0}, "dt"),
         ((8, 2), {"columns": ("x", "yaw")}, "columns"),
+        ((8, 2), {"smoothing": 0.0}, "smoothing"),
     ],
 )
 def test_what_cannot_be_right_is_said_in_a_sentence(shape, options, message):

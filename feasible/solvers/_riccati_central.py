@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from feasible._arrays import Array
+from feasible._problem import SMOOTHING
 from feasible.solvers import _riccati_algebra as la
 from feasible.solvers._riccati_algebra import Vector
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel, entered
@@ -40,7 +41,7 @@ class Aim(NamedTuple):
     """
 
     iterations: Any = 16
-    mu: Any = 1e-10
+    mu: Any = SMOOTHING
     start: Any = 0.0
     change: Any = 3e-2
     gain: Any = 1e-10

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from feasible._problem import Problem
+from feasible._problem import SMOOTHING, Problem, check_smoothing
 from feasible.solvers._riccati_adjoint import Adjoint, Cotangent, adjoint
 from feasible.solvers._riccati_arrays import across, apart, example, prices, stack, together, unpack
 from feasible.solvers._riccati_central import AFTER, Aim, Central, central
@@ -55,7 +55,7 @@ def pull_back(
     by_states: np.ndarray,
     by_controls: np.ndarray,
     *,
-    smoothing: float = 1e-10,
+    smoothing: float = SMOOTHING,
     vehicle: bool = False,
     backend: Riccati | None = None,
 ) -> Pulled:
@@ -72,7 +72,11 @@ def pull_back(
             that of its smooth relative, whose bounds give way gently.
         vehicle: whether to differentiate by the vehicle's parameters too.
         backend: whose engine to use; the derivative is computed in float64 in any case.
+
+    Raises:
+        ValueError: for a smoothing that is not positive.
     """
+    check_smoothing(smoothing)
     backend = backend or Riccati()
     aim = AFTER[np.dtype(backend.dtype).itemsize]._replace(mu=smoothing)
     if np.dtype(backend.dtype) != np.float64:
