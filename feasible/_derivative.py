@@ -28,6 +28,7 @@ class Cotangents:
         trajectory: `(..., T, 4)` of the samples' x, y, yaw, speed; 0 where the trajectory does not state them.
         initial_state: `(..., 6)`; 0 where it is free.
         weight: `(..., T, 4)` of the weights of the squared errors in x, y, yaw, speed.
+        sample_weight: `(..., T)`; 0 where a sample is missing.
         controls: `(..., 2)` of the weights of the squared controls.
         lower: per limit `(...)`; 0 where there is no such bound. upper: likewise.
         vehicle: per parameter `(...)`; empty unless asked for.
@@ -38,6 +39,7 @@ class Cotangents:
     trajectory: np.ndarray
     initial_state: np.ndarray
     weight: np.ndarray
+    sample_weight: np.ndarray
     controls: np.ndarray
     lower: dict[str, np.ndarray]
     upper: dict[str, np.ndarray]
@@ -52,6 +54,7 @@ def project_vjp(
     *,
     initial_state: Any = None,
     weights: Weights | None = None,
+    sample_weight: Any = None,
     backend: Any = "riccati",
     progress: bool = False,
 ) -> tuple[Projection, Callable[..., Cotangents]]:
@@ -63,6 +66,7 @@ def project_vjp(
         limits: see there.
         initial_state: see there.
         weights: see there.
+        sample_weight: see there.
         backend: see there; the derivative is `riccati`'s whatever it is.
         progress: see there.
 
@@ -75,7 +79,8 @@ def project_vjp(
     Raises:
         ValueError: as `project`; of `pull`, for a smoothing that is not positive.
     """
-    solved = solve(trajectory, vehicle, limits, initial_state, weights, backend, progress)
+    weights = weights or Weights()
+    solved = solve(trajectory, vehicle, limits, initial_state, weights, sample_weight, backend, progress)
     projection = finish(solved)
 
     def pull(
@@ -86,13 +91,14 @@ def project_vjp(
         smoothing: float = SMOOTHING,
         vehicle: bool = False,
     ) -> Cotangents:
-        return _pull(solved, projection.status, by_samples, by_states, by_controls, smoothing, vehicle)
+        return _pull(solved, weights, projection.status, by_samples, by_states, by_controls, smoothing, vehicle)
 
     return projection, pull
 
 
 def _pull(
     solved: Solved,
+    weights: Weights,
     status: np.ndarray,
     by_samples: Any,
     by_states: Any,
@@ -133,12 +139,14 @@ def _pull(
     heading = frames.heading[good]
     target, initial = found.target.copy(), found.initial_state.copy()
     target[..., :2] = rotate(target[..., :2], heading)
+    by_weight = (found.weight * weights.of_sample * (problem.weight[good] > 0)).sum(-1)
     initial[:, :2] = rotate(initial[:, None, :2], heading)[:, 0]
     each = {name: {k: spread(v) for k, v in getattr(found, name).items()} for name in ("lower", "upper", "vehicle")}
     return Cotangents(
         trajectory=spread(target),
         initial_state=spread(initial),
         weight=spread(found.weight),
+        sample_weight=spread(by_weight),
         controls=spread(found.effort),
         **each,
         exact=spread(found.solved),

@@ -65,11 +65,30 @@ def initial_states(initial_state: Any, batch: tuple[int, ...], size: int) -> np.
     return full
 
 
+def sample_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """`(..., T)` of the given shape, 1 if None; 0 where a sample counts as missing."""
+    if sample_weight is None:
+        return np.ones(shape)
+    given = np.asarray(to_numpy(sample_weight), dtype=np.float64)
+    try:
+        given = np.broadcast_to(given, shape)
+    except ValueError:
+        raise ValueError(f"sample_weight: expected shape {shape} like the samples, got {given.shape}") from None
+    return np.where((given > 0) & (given < np.inf), given, 0.0)
+
+
 def localise(
-    trajectory: Trajectory, vehicle: Any, limits: tuple[Limit, ...], start: np.ndarray, weights: Weights
+    trajectory: Trajectory,
+    vehicle: Any,
+    limits: tuple[Limit, ...],
+    start: np.ndarray,
+    weights: Weights,
+    sample_weight: Any = None,
 ) -> tuple[Frames, Problem, np.ndarray]:
     """The rows in frames of their own, and which of them have anything to stay close to, `(N,)` bool."""
     steps = trajectory.horizon
+    factor = sample_weights(sample_weight, trajectory.valid.shape)
+    trajectory = dataclasses.replace(trajectory, valid=to_numpy(trajectory.valid) & (factor > 0.0))
     host, origin = recentre(trajectory)
     rows = math.prod(trajectory.batch_shape)
     origin = origin.reshape(rows, 2).copy()
@@ -81,7 +100,7 @@ def localise(
     valid &= np.abs(target[..., 3]) <= FARTHEST
     target = np.where(valid[..., None], target, 0.0)
     stated = np.array([1.0, 1.0, host.yaw is not None, host.speed is not None])
-    weight = valid[..., None] * stated * [weights.position, weights.position, weights.yaw, weights.speed]
+    weight = (valid * factor.reshape(rows, steps))[..., None] * stated * weights.of_sample
 
     posed = np.isfinite(start[:, 0])
     nothing = posed & ~valid.any(1)

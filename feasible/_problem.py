@@ -50,6 +50,11 @@ class Weights:
     speed: float = 0.1
     controls: tuple[float, ...] = (1e-8, 1e-4)
 
+    @property
+    def of_sample(self) -> tuple[float, float, float, float]:
+        """Of the squared errors in x, y, yaw and speed."""
+        return self.position, self.position, self.yaw, self.speed
+
     def __post_init__(self) -> None:
         for name in ("position", "yaw", "speed"):
             value = getattr(self, name)

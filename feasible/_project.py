@@ -95,6 +95,7 @@ def project(
     *,
     initial_state: Any = None,
     weights: Weights | None = None,
+    sample_weight: Any = None,
     backend: Any = "riccati",
     progress: bool = False,
 ) -> Projection:
@@ -109,6 +110,8 @@ def project(
         initial_state: `(..., d)` with d <= 6: x, y, yaw, speed, acceleration, curvature *now*, one step before the
             first sample. Missing or NaN components are free. None: all are estimated.
         weights: of the objective; see `Weights`.
+        sample_weight: `(..., T)`: how much a sample's squared errors count, 1 if None; for instance a model's inverse
+            variances over their mean. Where it is not positive and finite the sample is missing.
         backend: "riccati" (compiles first, some seconds for new limits), "osqp", "cvxpy" (both a row at a time), or
             any object with their `solve`.
         progress: show a bar on standard error.
@@ -119,7 +122,7 @@ def project(
     Raises:
         ValueError: for shapes that do not fit, limits that are none, or an unknown backend.
     """
-    return finish(solve(trajectory, vehicle, limits, initial_state, weights, backend, progress))
+    return finish(solve(trajectory, vehicle, limits, initial_state, weights, sample_weight, backend, progress))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +147,7 @@ def solve(
     limits: Any,
     initial_state: Any,
     weights: Weights | None,
+    sample_weight: Any,
     backend: Any,
     progress: bool,
 ) -> Solved:
@@ -154,7 +158,7 @@ def solve(
     solver = _backend(backend)
     batch = trajectory.batch_shape
     start = initial_states(initial_state, batch, len(vehicle.STATES))
-    frames, problem, given = localise(trajectory, vehicle, limits, start, weights)
+    frames, problem, given = localise(trajectory, vehicle, limits, start, weights, sample_weight)
     size = problem.target.shape[0]
     chunk = getattr(solver, "CHUNK", 1)
     answers = []

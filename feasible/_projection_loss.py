@@ -1,6 +1,8 @@
 """`projection_loss`: half the squared, weighted distance of a trajectory to its own projection.
 
-    L(p̂) = 1/2 Σ_k valid_k ( w_p |p̂_k - p_k|² + w_ψ wrap(ψ̂_k - ψ_k)² + w_v (v̂_k - v_k)² ),   (p, ψ, v) = project(p̂)
+    L(p̂) = 1/2 Σ_k c_k ( w_p |p̂_k - p_k|² + w_ψ wrap(ψ̂_k - ψ_k)² + w_v (v̂_k - v_k)² ),   (p, ψ, v) = project(p̂)
+
+with c the sample's weight, 0 where it is missing.
 
 By the envelope theorem (Danskin, 1967) the derivative of a minimum with respect to a parameter of its objective is the
 partial derivative at the minimiser, held fixed: the gradient is w · (input - projected), and backward costs nothing.
@@ -33,6 +35,7 @@ def projection_loss(
     *,
     initial_state: Any = None,
     weights: Weights | None = None,
+    sample_weight: Any = None,
     backend: Any = None,
     components: bool = False,
 ) -> Any:
@@ -49,6 +52,7 @@ def projection_loss(
         limits: a tuple of `Limit`.
         initial_state: see `project`; no gradient flows to it.
         weights: of the objective; see `Weights`.
+        sample_weight: `(..., T)`, see `project`.
         backend: of the projector; by default "riccati", and "osqp" where JAX traces.
         components: also return the parts.
 
@@ -60,14 +64,14 @@ def projection_loss(
     xp = namespace(trajectory.x)
     weights = weights or Weights()
 
-    def solve(values: Any, valid: Any, start: Any, *, traced: bool = False) -> np.ndarray:
+    def solve(values: Any, counts: Any, start: Any, *, traced: bool = False) -> np.ndarray:
         chosen = backend or ("osqp" if traced else "riccati")
-        return nearest(values, valid, start, trajectory, vehicle, limits, weights, chosen)
+        return nearest(values, counts, start, trajectory, vehicle, limits, weights, chosen)
 
-    values, valid = stacked(xp, trajectory), trajectory.valid
+    values, counts = stacked(xp, trajectory), counting(xp, trajectory, sample_weight)
     start = np.full((1,), np.nan) if initial_state is None else initial_state
-    target = _by_jax(solve, values, valid, start) if "jax" in xp.__name__ else solve(values, valid, start)
-    value, parts = squared_distance(xp, trajectory, target, weights)
+    target = _by_jax(solve, values, counts, start) if "jax" in xp.__name__ else solve(values, counts, start)
+    value, parts = squared_distance(xp, trajectory, counts, target, weights)
     return (value, parts) if components else value
 
 
@@ -77,9 +81,24 @@ def stacked(xp: Namespace, trajectory: Trajectory) -> Array:
     return xp.stack([c for c in columns if c is not None], axis=-1)
 
 
+def counting(xp: Namespace, trajectory: Trajectory, sample_weight: Any) -> Array:
+    """`(..., T)` of the samples' dtype: what their squared errors count, 0 where they are missing."""
+    ones = xp.astype(trajectory.valid, trajectory.x.dtype)
+    if sample_weight is None:
+        return ones
+    if namespace(sample_weight) is not xp:
+        sample_weight = xp.asarray(sample_weight, dtype=ones.dtype)
+    try:
+        given = xp.broadcast_to(xp.astype(sample_weight, ones.dtype), ones.shape)
+    except (RuntimeError, ValueError):
+        shapes = f"{tuple(ones.shape)} like the samples, got {tuple(sample_weight.shape)}"
+        raise ValueError(f"sample_weight: expected shape {shapes}") from None
+    return xp.where((ones > 0) & (given > 0) & (given < np.inf), given, 0.0)
+
+
 def nearest(
     values: Any,
-    valid: Any,
+    counts: Any,
     initial_state: Any,
     like: Trajectory,
     vehicle: Any,
@@ -91,7 +110,7 @@ def nearest(
 
     Args:
         values: `(..., T, D)`, the columns that `like` states.
-        valid: `(..., T)` bool.
+        counts: `(..., T)`, see `counting`.
         initial_state: `(..., d)`, NaN where free.
         like: states the columns and dt; its values are not read.
         vehicle: the model.
@@ -99,27 +118,27 @@ def nearest(
         weights: of the objective.
         backend: of the projector.
     """
-    values, valid, start = to_numpy(values), to_numpy(valid), to_numpy(initial_state)
-    host = on_host(values, valid, like)
-    result = project(host, vehicle, limits, initial_state=start, weights=weights, backend=backend)
-    status = np.broadcast_to(result.status[..., None, None], (*valid.shape, 1))
+    values, counts, start = to_numpy(values), to_numpy(counts), to_numpy(initial_state)
+    host = on_host(values, like)
+    result = project(host, vehicle, limits, initial_state=start, weights=weights, sample_weight=counts, backend=backend)
+    status = np.broadcast_to(result.status[..., None, None], (*counts.shape, 1))
     return np.concatenate([result.trajectory.to_array(COLUMNS), status], axis=-1).astype(values.dtype)
 
 
-def on_host(values: np.ndarray, valid: np.ndarray, like: Trajectory) -> Trajectory:
+def on_host(values: np.ndarray, like: Trajectory) -> Trajectory:
     """The trajectory of values `(..., T, D)`, the columns that `like` states; what is not finite is masked."""
     finite = np.isfinite(values).all(-1)
     given = iter(np.moveaxis(np.where(finite[..., None], values, 0.0), -1, 0))
     columns = {name: None if getattr(like, name) is None else next(given) for name in COLUMNS}
-    return Trajectory(dt=float(like.dt), valid=valid & finite, **columns)
+    return Trajectory(dt=float(like.dt), valid=finite, **columns)
 
 
 def squared_distance(
-    xp: Namespace, trajectory: Trajectory, target: Array, weights: Weights
+    xp: Namespace, trajectory: Trajectory, counts: Array, target: Array, weights: Weights
 ) -> tuple[Array, dict[str, Array]]:
     """The loss `(...)`, and its parts, of a trajectory and what `nearest` made of it; the latter is held fixed."""
     status = target[..., 0, 4]
-    counted = trajectory.valid & (status <= int(Status.RELAXED))[..., None]
+    counted = (counts > 0) & (status <= int(Status.RELAXED))[..., None]
     t, square, total = trajectory, 0.0, 0.0
     stated = ((t.x, 1.0), (t.y, 1.0), (t.yaw, weights.yaw), (t.speed, weights.speed))
     for i, (column, weight) in enumerate(stated):
@@ -135,25 +154,25 @@ def squared_distance(
     length = xp.where(some, xp.sqrt(xp.where(some, square, 1.0)), 0.0)
     count = xp.sum(xp.astype(counted, length.dtype), axis=-1)
     distance = xp.sum(length, axis=-1) / xp.where(count > 0, count, 1.0)
-    return xp.sum(total, axis=-1) / 2, {"status": status, "distance": distance}
+    return xp.sum(counts * total, axis=-1) / 2, {"status": status, "distance": distance}
 
 
-def _by_jax(solve: Callable[..., np.ndarray], values: Any, valid: Any, start: Any) -> Any:
+def _by_jax(solve: Callable[..., np.ndarray], values: Any, counts: Any, start: Any) -> Any:
     """What `solve` makes of JAX arrays, held fixed; on the spot where they are concrete, else by a callback."""
     import jax
     import jax.numpy as jnp
 
     @jax.custom_jvp
-    def held(values: Any, start: Any) -> Any:
-        if not any(isinstance(a, jax.core.Tracer) for a in (values, valid, start)):
-            return jnp.asarray(solve(values, valid, start))
+    def held(values: Any, counts: Any, start: Any) -> Any:
+        if not any(isinstance(a, jax.core.Tracer) for a in (values, counts, start)):
+            return jnp.asarray(solve(values, counts, start))
         shape = jax.ShapeDtypeStruct((*values.shape[:-1], 5), values.dtype)
         aside = functools.partial(solve, traced=True)
-        return jax.pure_callback(aside, shape, values, valid, start, vmap_method="broadcast_all")
+        return jax.pure_callback(aside, shape, values, counts, start, vmap_method="broadcast_all")
 
     @held.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         target = held(*primals)  # a rule gets the arrays themselves: under `grad` alone nothing is traced
         return target, jnp.zeros_like(target)
 
-    return held(values, jnp.asarray(start, dtype=values.dtype))
+    return held(values, counts, jnp.asarray(start, dtype=values.dtype))

@@ -45,20 +45,27 @@ def _equal(a: Any, b: Any) -> bool:
 
 @torch.library.custom_op("feasible::project", mutates_args=())
 def project(
-    values: torch.Tensor, valid: torch.Tensor, start: torch.Tensor, dt: float, stated: list[bool], place: int
+    values: torch.Tensor,
+    counts: torch.Tensor,
+    start: torch.Tensor,
+    dt: float,
+    smoothing: float,
+    stated: list[bool],
+    place: int,
 ) -> torch.Tensor:
     """x, y, yaw, speed and status `(..., T, 5)`.
 
     Args:
         values: `(..., T, D)`, the stated columns.
-        valid: `(..., T)` bool.
+        counts: `(..., T)` weights of the samples, 0 where missing.
         start: `(..., d)` initial state, NaN where free.
         dt: step [s].
+        smoothing: of the derivative [m²].
         stated: of x, y, yaw, speed, which the values are.
         place: of the setup.
     """
-    result, _ = _solve(values, valid, start, dt, stated, place)
-    status = np.broadcast_to(result.status[..., None, None], (*valid.shape, 1))
+    result, _ = _solve(values, counts, start, dt, stated, place)
+    status = np.broadcast_to(result.status[..., None, None], (*counts.shape, 1))
     found = np.concatenate([result.trajectory.to_array(COLUMNS), status], axis=-1)
     return torch.from_numpy(found).to(values)
 
@@ -67,18 +74,19 @@ def project(
 def project_backward(
     gradient: torch.Tensor,
     values: torch.Tensor,
-    valid: torch.Tensor,
+    counts: torch.Tensor,
     start: torch.Tensor,
     dt: float,
+    smoothing: float,
     stated: list[bool],
     place: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a gradient `(..., T, 5)` by the output that by the values and that by the initial state."""
-    _, pull = _solve(values, valid, start, dt, stated, place)
-    cotangents = pull(gradient[..., :4].detach().cpu().numpy())
-    by_values = cotangents.trajectory[..., np.flatnonzero(stated)]
-    by_start = cotangents.initial_state[..., : start.shape[-1]]
-    return torch.from_numpy(np.array(by_values)).to(values), torch.from_numpy(np.array(by_start)).to(start)
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of a gradient `(..., T, 5)` by the output those by the values, the weights and the initial state."""
+    _, pull = _solve(values, counts, start, dt, stated, place)
+    found = pull(gradient[..., :4].detach().cpu().numpy(), smoothing=smoothing)
+    by = found.trajectory[..., np.flatnonzero(stated)], found.sample_weight, found.initial_state[..., : start.shape[-1]]
+    by_values, by_counts, by_start = (torch.from_numpy(np.array(a)) for a in by)
+    return by_values.to(values), by_counts.to(counts), by_start.to(start)
 
 
 @project.register_fake
@@ -88,11 +96,12 @@ def _(values: torch.Tensor, *_: Any) -> torch.Tensor:
 
 @project_backward.register_fake
 def _(
-    gradient: torch.Tensor, values: torch.Tensor, valid: torch.Tensor, start: torch.Tensor, *_: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.empty_like(values, memory_format=torch.contiguous_format), torch.empty_like(
-        start, memory_format=torch.contiguous_format
+    gradient: torch.Tensor, values: torch.Tensor, counts: torch.Tensor, start: torch.Tensor, *_: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    by_values, by_counts, by_start = (
+        torch.empty_like(a, memory_format=torch.contiguous_format) for a in (values, counts, start)
     )
+    return by_values, by_counts, by_start
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -101,8 +110,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 
 def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-    by_values, by_start = project_backward(gradient, *ctx.saved_tensors, *ctx.rest)
-    return by_values, None, by_start, None, None, None
+    return (*project_backward(gradient, *ctx.saved_tensors, *ctx.rest), *[None] * len(ctx.rest))
 
 
 project.register_autograd(_backward, setup_context=_keep)
@@ -122,8 +130,8 @@ def _(info: Any, dims: Any, *arguments: Any) -> tuple[torch.Tensor, int]:
 
 
 @project_backward.register_vmap
-def _(info: Any, dims: Any, *arguments: Any) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[int, int]]:
-    return project_backward(*_front(info, dims[:4], arguments[:4]), *arguments[4:]), (0, 0)
+def _(info: Any, dims: Any, *arguments: Any) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...]]:
+    return project_backward(*_front(info, dims[:4], arguments[:4]), *arguments[4:]), (0, 0, 0)
 
 
 class Project(torch.autograd.Function):
@@ -145,8 +153,7 @@ class Project(torch.autograd.Function):
         """As for the operator; a second one is refused in words."""
         arguments = (gradient, *ctx.saved_tensors, *ctx.rest)
         backward = project_backward if torch.compiler.is_compiling() else _Pull.apply
-        by_values, by_start = backward(*arguments)
-        return by_values, None, by_start, None, None, None
+        return (*backward(*arguments), *[None] * len(ctx.rest))
 
     @staticmethod
     def vmap(info: Any, dims: Any, *arguments: Any) -> tuple[torch.Tensor, int]:
@@ -158,7 +165,7 @@ class _Pull(torch.autograd.Function):
     """`project_backward`, for `Project`."""
 
     @staticmethod
-    def forward(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(*arguments: Any) -> tuple[torch.Tensor, ...]:
         with torch.no_grad():
             return project_backward(*arguments)
 
@@ -171,24 +178,25 @@ class _Pull(torch.autograd.Function):
         raise RuntimeError("project: the projection has no second derivative in autograd; detach its gradient first")
 
     @staticmethod
-    def vmap(info: Any, dims: Any, *arguments: Any) -> tuple[Any, tuple[int, int]]:
-        return _Pull.apply(*_front(info, dims[:4], arguments[:4]), *arguments[4:]), (0, 0)
+    def vmap(info: Any, dims: Any, *arguments: Any) -> tuple[Any, tuple[int, ...]]:
+        return _Pull.apply(*_front(info, dims[:4], arguments[:4]), *arguments[4:]), (0, 0, 0)
 
 
 def _solve(
-    values: torch.Tensor, valid: torch.Tensor, start: torch.Tensor, dt: float, stated: list[bool], place: int
+    values: torch.Tensor, counts: torch.Tensor, start: torch.Tensor, dt: float, stated: list[bool], place: int
 ) -> Solution:
     """The projection and its pull-back, of the rows as given or from those kept."""
-    arrays = [a.detach().cpu().numpy() for a in (values, valid, start)]
+    arrays = [a.detach().cpu().numpy() for a in (values, counts, start)]
     key = (place, dt, tuple(stated), *((a.shape, a.dtype.str, hash(a.tobytes())) for a in arrays))
     if key in _solutions:
         _solutions.move_to_end(key)
         return _solutions[key]
     vehicle, limits, weights, backend = _setups[place]
     columns = {name: arrays[0][..., 0] if there else None for name, there in zip(COLUMNS, stated, strict=True)}
-    like = Trajectory(dt=dt, valid=arrays[1], **columns)
-    host = _projection_loss.on_host(arrays[0], arrays[1], like)
-    found = project_vjp(host, vehicle, limits, initial_state=arrays[2], weights=weights, backend=backend)
+    host = _projection_loss.on_host(arrays[0], Trajectory(dt=dt, valid=arrays[1] > 0, **columns))
+    found = project_vjp(
+        host, vehicle, limits, initial_state=arrays[2], weights=weights, sample_weight=arrays[1], backend=backend
+    )
     _solutions[key] = found
     while len(_solutions) > _KEPT:
         _solutions.popitem(last=False)

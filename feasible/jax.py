@@ -4,12 +4,12 @@
     objective = distance(samples, truth).mean()                                     # under jit, grad, vmap, scan
 
 `feasible.project` is faster on a processor, where it runs code of its own outside of JAX, knows more ways out of a
-difficult row (scattered starts, finer points in a step), and gives words. This function is for a training step that
-is one program: the interior point, the repair and the check of `feasible.Projector` traced into it, and a
-`jax.custom_vjp` by the implicit derivative (see `solvers/_riccati_adjoint`). It runs in the dtype of its input (in
-float32 for narrower ones), but for the derivative: prices over slacks of a limit that is met need more digits than float32 has, so that is float64's, and
-its result is cast. In float32 recentre coordinates that are kilometres from the origin first: a digit that is lost
-cannot be found again.
+difficult row (scattered starts, finer points in a step), and gives words. This function is for a training step that is
+one program: the interior point, the repair and the check of `feasible.Projector` traced into it, and a `jax.custom_vjp`
+by the implicit derivative (see `solvers/_riccati_adjoint`). It runs in the dtype of its input (in float32 for narrower
+ones), but for the derivative: prices over slacks of a limit that is met need more digits than float32 has, so that is
+float64's, and its result is cast. In float32 recentre coordinates that are kilometres from the origin first: a digit
+that is lost cannot be found again.
 
 Never run this file as a script: its folder would be on the path, and `import jax` would find it instead.
 """
@@ -33,7 +33,7 @@ from feasible._status import Status
 from feasible._trajectory import COLUMNS, MIN_STEPS, check_columns, check_dt
 from feasible.solvers._riccati_adjoint import Cotangent, adjoint
 from feasible.solvers._riccati_arrays import Numbers
-from feasible.solvers._riccati_central import AFTER, Aim, central
+from feasible.solvers._riccati_central import AFTER, central
 from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_rows import Barrier
@@ -74,13 +74,14 @@ def project(
     dt: float,
     initial_state: Any = None,
     weights: Weights | None = None,
+    sample_weight: Any = None,
     columns: tuple[str, ...] | None = None,
     smoothing: Any = SMOOTHING,
 ) -> Projected:
     """Moves each trajectory as little as possible so that the vehicle can drive it within the limits.
 
-    Differentiable once, in reverse, by `values` and `initial_state`. Rows for which the solver finds no answer that
-    holds brake from their first state.
+    Differentiable once, in reverse, by `values`, `initial_state` and `sample_weight`. Rows for which the solver finds
+    no answer that holds brake from their first state.
 
     Args:
         values: `(..., T, D)` x, y and, with D > 2, yaw and speed; a sample that is not finite counts as missing.
@@ -89,6 +90,7 @@ def project(
         dt: step [s].
         initial_state: `(..., d)`, d <= 6; NaN where free. None: all are estimated.
         weights: of the objective; see `Weights`.
+        sample_weight: `(..., T)`, see `feasible.project`.
         columns: names of the last axis; x, y, yaw, speed in that order if None.
         smoothing: barrier parameter [m²] of the derivative, see `feasible.project_vjp`; a number, which may be traced.
 
@@ -118,8 +120,16 @@ def project(
 
     stated = tuple(c in columns for c in COLUMNS)
     layer = _layer(_Setup(vehicle, limits, float(dt), weights, stated, values.dtype.itemsize))
-    given = full.reshape(-1, steps, 4), start.reshape(-1, S), jnp.asarray(smoothing, values.dtype)
-    states, controls, status, violation = layer(*given)
+    counts = jnp.ones(values.shape[:-1], values.dtype)
+    if sample_weight is not None:
+        given = jnp.asarray(sample_weight, values.dtype)
+        try:
+            counts = jnp.broadcast_to(given, counts.shape)
+        except ValueError:
+            shapes = f"{counts.shape} like the samples, got {given.shape}"
+            raise ValueError(f"sample_weight: expected shape {shapes}") from None
+    rows = full.reshape(-1, steps, 4), start.reshape(-1, S), counts.reshape(-1, steps)
+    states, controls, status, violation = layer(*rows, jnp.asarray(smoothing, values.dtype))
     states = states.reshape(*batch, *states.shape[1:])
     yaw = wrap(jnp, states[..., 1:, 2])
     samples = jnp.stack([states[..., 1:, 0], states[..., 1:, 1], yaw, states[..., 1:, 3]], axis=-1)
@@ -136,7 +146,8 @@ class _Setup:
         leaves, tree = jax.tree.flatten(vehicle)
         bounds = tuple((m.signal, m.reads, m.lower, m.upper) for m in limits)
         self.key = (tree, tuple(map(float, leaves)), bounds, dt, weights, stated, size)
-        self.weights, self.stated, self.size = weights, stated, size
+        self.weights, self.size = weights, size
+        self.of_sample = [v if s else 0.0 for v, s in zip(weights.of_sample, stated, strict=True)]
         blank = np.zeros((1, 1, 4))
         effort = np.asarray(weights.controls)
         self.problem = Problem(vehicle, limits, dt, blank, blank, np.zeros((1, len(vehicle.STATES))), effort)
@@ -150,49 +161,48 @@ class _Setup:
 
 @functools.lru_cache(maxsize=16)
 def _layer(setup: _Setup) -> Any:
-    """`(N, T, 4)`, `(N, S)`, smoothing to states, controls, status, violation, with its derivative by the first two."""
+    """Of values, first states, sample weights and smoothing: states, controls, status, violation; differentiable."""
     dtype = np.dtype(f"f{setup.size}")
     with jax.ensure_compile_time_eval():  # the structure of a step is found by evaluating constants
         hard = Kernel(Stage(setup.problem, dtype), None)
         wide = hard if setup.size == 8 else Kernel(Stage(setup.problem, np.float64), None)
 
-    def solved(values: Any, start: Any) -> tuple[Any, Reply]:
+    def solved(*given: Any) -> tuple[Any, Reply]:
         with jax.enable_x64(setup.size == 8):  # float32 stays what it is where a program is in float64 otherwise
-            request = _request(hard, setup, values, start)
+            request = _request(hard, setup, *given)
             return request, prepared(lambda given: _answer(hard, given))(request)
 
     @jax.custom_vjp
-    def layer(values: Any, start: Any, smoothing: Any) -> tuple[Any, Any, Any, Any]:
-        return _unpack(solved(values, start)[1], setup)
+    def layer(values: Any, start: Any, counts: Any, smoothing: Any) -> tuple[Any, Any, Any, Any]:
+        return _unpack(solved(values, start, counts)[1], setup)
 
-    def forward(values: Any, start: Any, smoothing: Any) -> tuple[Any, Any]:
-        request, reply = solved(values, start)
+    def forward(values: Any, start: Any, counts: Any, smoothing: Any) -> tuple[Any, Any]:
+        request, reply = solved(values, start, counts)
         return _unpack(reply, setup), (values, smoothing, request, reply)
 
-    def backward(kept: Any, by: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    def backward(kept: Any, by: tuple[Any, ...]) -> tuple[Any, ...]:
         values, smoothing, request, reply = kept
         with jax.enable_x64(True):
             given = smoothing, request, reply, _cotangent(wide, by[0], by[1])
             given = jax.tree.map(lambda a: jax.lax.convert_element_type(a, np.float64), given)
-            found = prepared(lambda given: _pulled(wide, AFTER[setup.size], *given))(given)
+            found = prepared(lambda given: _pulled(wide, setup, *given))(given)
             found = jax.tree.map(lambda a: jax.lax.convert_element_type(a, dtype), found)
-        by_values, by_start = (jnp.moveaxis(jnp.stack(a), (0, -1), (-1, 0)) for a in found)
-        return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start, jnp.zeros_like(smoothing)
+        by_values, by_start = (jnp.moveaxis(jnp.stack(a), (0, -1), (-1, 0)) for a in found[:2])
+        return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start, found[2].T, jnp.zeros_like(smoothing)
 
     layer.defvjp(forward, backward)
     return layer
 
 
-def _request(kernel: Kernel, setup: _Setup, values: Any, start: Any) -> Request:
+def _request(kernel: Kernel, setup: _Setup, values: Any, start: Any, counts: Any) -> Request:
     """Cold requests with the batch last, in a frame near each row."""
     S, C = kernel.stage.S, kernel.stage.C
     horizon = values[..., 0].T
     blank, number = jnp.zeros_like(horizon), jnp.zeros_like(horizon[0])
-    w, of_steps, of_entry = setup.weights, *kernel.one_sided()
-    sizes = [v if s else 0.0 for v, s in zip((w.position, w.position, w.yaw, w.speed), setup.stated, strict=True)]
+    of_steps, of_entry = kernel.one_sided()
     return Request(
         [values[..., i].T for i in range(4)],
-        [blank + v for v in sizes],
+        [counts.T * v for v in setup.of_sample],
         list(start.T),
         [number] * S,
         [blank] * S,
@@ -202,7 +212,7 @@ def _request(kernel: Kernel, setup: _Setup, values: Any, start: Any) -> Request:
         [number] * len(of_entry),
         number,
         number,
-        [number + v for v in w.controls],
+        [number + v for v in setup.weights.controls],
         [],
         _numbers(_SOLVE[setup.size], number),
     )
@@ -244,9 +254,9 @@ def _cotangent(kernel: Kernel, by_states: Any, by_controls: Any) -> Cotangent:
 
 
 def _pulled(
-    kernel: Kernel, aim: Aim, smoothing: Any, request: Request, reply: Reply, against: Cotangent
-) -> tuple[list[Any], list[Any]]:
-    """Cotangents of the targets, 4 arrays `(T, B)`, and of the first state, S arrays `(B,)`; see `_riccati_vjp`."""
+    kernel: Kernel, setup: _Setup, smoothing: Any, request: Request, reply: Reply, against: Cotangent
+) -> tuple[list[Any], list[Any], Any]:
+    """Cotangents of targets, 4 arrays `(T, B)`, first state, S arrays `(B,)`, and sample weights `(T, B)`."""
     typical, S = kernel.stage.typical, kernel.stage.S
     target, weight = _program.cleaned(request)
     known = [jnp.isfinite(v) for v in request.initial]
@@ -265,9 +275,11 @@ def _pulled(
         *hard,
     )
     number = jnp.zeros_like(request.warm)
-    aims = _numbers(aim._replace(mu=smoothing), number)
+    aims = _numbers(AFTER[setup.size]._replace(mu=smoothing), number)
     point = central(kernel, it, data, aims)
     found = adjoint(kernel, point.it, data, aims.mu, against, whole=False)
     sound = (point.solved > 0) & (found.finite > 0) & (reply.iterations > 0)
     by_first = [jnp.where(sound & k, a, 0.0) for k, a in zip(known, found.first, strict=True)]
-    return [jnp.where(sound, a, 0.0) for a in found.target], by_first
+    by_weight = zip(setup.of_sample, weight, found.weight, strict=True)
+    by_counts = sum(jnp.where(sound & (w > 0.0), a * v, 0.0) for v, w, a in by_weight)
+    return [jnp.where(sound, a, 0.0) for a in found.target], by_first, by_counts

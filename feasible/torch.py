@@ -27,11 +27,11 @@ try:
 except ImportError as error:
     raise ImportError("feasible.torch needs PyTorch: pip install 'feasible[torch]'") from error
 
-from feasible import _loss, _projection_loss, _torch_ops
+from feasible import _loss, _projection_loss, _torch_ops, _torch_projection
 from feasible._arrays import namespace
 from feasible._limits import check_limits
-from feasible._problem import Weights
-from feasible._trajectory import COLUMNS, Trajectory, check_dt
+from feasible._problem import SMOOTHING, Weights, check_smoothing
+from feasible._trajectory import Trajectory, check_dt
 
 __all__ = [
     "FeasibilityLoss",
@@ -58,16 +58,16 @@ def loss(trajectory: Any, vehicle: Any, limits: Any, *, dt: float | None = None,
     Raises:
         ValueError: for shapes that do not fit, a tensor without dt, or options that `feasible.loss` refuses.
     """
-    with _full_precision(trajectory):
-        return _loss.loss(_trajectory(trajectory, dt), vehicle, limits, **options)
+    with _torch_projection.full_precision(trajectory):
+        return _loss.loss(_torch_projection.trajectory_of(trajectory, dt), vehicle, limits, **options)
 
 
 def reward(
     trajectory: Any, vehicle: Any, limits: Any, *, dt: float | None = None, **options: Any
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """`feasible.reward` of tensors, in float32 at least, whatever the autocast state; arguments as for `loss`."""
-    with _full_precision(trajectory):
-        return _loss.reward(_trajectory(trajectory, dt), vehicle, limits, **options)
+    with _torch_projection.full_precision(trajectory):
+        return _loss.reward(_torch_projection.trajectory_of(trajectory, dt), vehicle, limits, **options)
 
 
 def guidance(trajectory: Any, vehicle: Any, limits: Any, *, dt: float | None = None, **options: Any) -> torch.Tensor:
@@ -149,6 +149,7 @@ def projection_loss(
     dt: float | None = None,
     initial_state: torch.Tensor | None = None,
     weights: Weights | None = None,
+    sample_weight: torch.Tensor | None = None,
     backend: str = "riccati",
     components: bool = False,
 ) -> Any:
@@ -163,12 +164,13 @@ def projection_loss(
         dt: time between samples [s], of a tensor.
         initial_state: `(..., d)`, see `project`; no gradient flows to it.
         weights: of the objective; see `Weights`.
+        sample_weight: `(..., T)`, see `feasible.project`.
         backend: of the projector, by name.
         components: also return the parts, `status` and `distance` [m].
     """
-    weights = weights or _WEIGHTS
+    weights = weights or _torch_projection.WEIGHTS
     place = _torch_ops.setup(vehicle, check_limits(limits), weights, backend)
-    return _distance(trajectory, place, weights, dt, initial_state, components)
+    return _torch_projection.distance(trajectory, place, weights, dt, initial_state, sample_weight, components)
 
 
 class ProjectionLoss(torch.nn.Module):
@@ -190,24 +192,21 @@ class ProjectionLoss(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_dt(dt)
-        self.dt, self.weights = float(dt), weights or _WEIGHTS
+        self.dt, self.weights = float(dt), weights or _torch_projection.WEIGHTS
         self.place = _torch_ops.setup(vehicle, check_limits(limits), self.weights, backend)
 
     def forward(
-        self, values: torch.Tensor, initial_state: torch.Tensor | None = None, *, components: bool = False
+        self,
+        values: torch.Tensor,
+        initial_state: torch.Tensor | None = None,
+        sample_weight: torch.Tensor | None = None,
+        *,
+        components: bool = False,
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss `(...)` of values `(..., T, 2 | 3 | 4)`."""
-        return _distance(values, self.place, self.weights, self.dt, initial_state, components)
-
-
-def _distance(
-    trajectory: Any, place: int, weights: Weights, dt: float | None, initial_state: Any, components: bool
-) -> Any:
-    with _full_precision(trajectory):
-        t = _trajectory(trajectory, dt)
-        target = _operator(t, place, initial_state, held=True)
-        value, parts = _projection_loss.squared_distance(namespace(t.x), t, target, weights)
-        return (value, parts) if components else value
+        """The loss `(...)` of values `(..., T, 2 | 3 | 4)`; the others as for `projection_loss`."""
+        return _torch_projection.distance(
+            values, self.place, self.weights, self.dt, initial_state, sample_weight, components
+        )
 
 
 def project(
@@ -218,10 +217,14 @@ def project(
     dt: float | None = None,
     initial_state: torch.Tensor | None = None,
     weights: Weights | None = None,
+    sample_weight: torch.Tensor | None = None,
     backend: str = "riccati",
+    smoothing: float = SMOOTHING,
     components: bool = False,
 ) -> Any:
-    """`feasible.project` of tensors, differentiable by samples and initial state; to compile it, use `ProjectionLayer`.
+    """`feasible.project` of tensors, differentiable by samples, initial state and sample weights.
+
+    To compile it, use `ProjectionLayer`.
 
     Args:
         trajectory: a `Trajectory` of tensors, or a tensor `(..., T, 2 | 3 | 4)` with its dt, on any device.
@@ -230,17 +233,24 @@ def project(
         dt: time between samples [s], of a tensor.
         initial_state: `(..., d)`, see `feasible.project`.
         weights: of the objective; see `Weights`.
+        sample_weight: `(..., T)`, see `feasible.project`.
         backend: of the projector, by name.
+        smoothing: barrier parameter [m²] of the derivative, see `feasible.project_vjp`.
         components: also return the parts.
 
     Returns:
         The projected samples, of the shape, columns, device and dtype of the input (float32 for narrower ones); with
         `components` a pair of them and a dict of `(...)`: `status`, and `distance` [m]. The gradient is the implicit
         one at the solution, and 0 for rows that were not solved; a second backward raises RuntimeError.
+
+    Raises:
+        ValueError: for what does not fit, limits that are none, or a smoothing that is not positive.
     """
-    weights = weights or _WEIGHTS
+    check_smoothing(smoothing)
+    weights = weights or _torch_projection.WEIGHTS
     place = _torch_ops.setup(vehicle, check_limits(limits), weights, backend)
-    return _projected(trajectory, place, weights, dt, initial_state, components)
+    given = initial_state, sample_weight
+    return _torch_projection.projected(trajectory, place, weights, dt, *given, smoothing, components)
 
 
 class ProjectionLayer(torch.nn.Module):
@@ -252,74 +262,37 @@ class ProjectionLayer(torch.nn.Module):
         dt: time between samples [s].
         weights: of the objective; see `Weights`.
         backend: of the projector, by name.
+        smoothing: barrier parameter [m²] of the derivative, see `feasible.project_vjp`; an attribute, so that a
+            training run may begin with a large one and end with a small one.
 
     Raises:
-        ValueError: for limits that are none, or a dt that is not positive.
+        ValueError: for limits that are none, or a dt or a smoothing that is not positive.
     """
 
     def __init__(
-        self, vehicle: Any, limits: Any, *, dt: float, weights: Weights | None = None, backend: str = "riccati"
+        self,
+        vehicle: Any,
+        limits: Any,
+        *,
+        dt: float,
+        weights: Weights | None = None,
+        backend: str = "riccati",
+        smoothing: float = SMOOTHING,
     ) -> None:
         super().__init__()
         check_dt(dt)
-        self.dt, self.weights = float(dt), weights or _WEIGHTS
+        check_smoothing(smoothing)
+        self.dt, self.smoothing, self.weights = float(dt), float(smoothing), weights or _torch_projection.WEIGHTS
         self.place = _torch_ops.setup(vehicle, check_limits(limits), self.weights, backend)
 
     def forward(
-        self, values: torch.Tensor, initial_state: torch.Tensor | None = None, *, components: bool = False
+        self,
+        values: torch.Tensor,
+        initial_state: torch.Tensor | None = None,
+        sample_weight: torch.Tensor | None = None,
+        *,
+        components: bool = False,
     ) -> Any:
-        """The projected values `(..., T, 2 | 3 | 4)`."""
-        return _projected(values, self.place, self.weights, self.dt, initial_state, components)
-
-
-_WEIGHTS = Weights()  # made here, because its checks cannot be traced
-
-
-def _projected(
-    trajectory: Any, place: int, weights: Weights, dt: float | None, initial_state: Any, components: bool
-) -> Any:
-    with _full_precision(trajectory):
-        t = _trajectory(trajectory, dt)
-        target = _operator(t, place, initial_state, held=False)
-        stated = [i for i, column in enumerate(COLUMNS) if getattr(t, column) is not None]
-        values = torch.stack([target[..., i] for i in stated], dim=-1)
-        if not components:
-            return values
-        return values, _projection_loss.squared_distance(namespace(t.x), t, target.detach(), weights)[1]
-
-
-def _operator(t: Trajectory, place: int, initial_state: Any, *, held: bool) -> torch.Tensor:
-    """x, y, yaw, speed and status `(..., T, 5)` of the projection; `held` for one that no gradient goes through."""
-    values = _projection_loss.stacked(namespace(t.x), t)
-    start = values.new_full((1,), float("nan")) if initial_state is None else initial_state.to(values)
-    if held:
-        values, start = values.detach(), start.detach()
-    start = start.expand(*values.shape[:-2], start.shape[-1])
-    arguments = (values, t.valid, start, float(t.dt), [c in t.columns for c in COLUMNS], place)
-    return _torch_ops.project(*arguments) if held else _torch_ops.Project.apply(*arguments)
-
-
-def _trajectory(trajectory: Any, dt: float | None) -> Trajectory:
-    """The trajectory of a tensor `(..., T, 2 | 3 | 4)`, or the given one, in float32 at least."""
-    if isinstance(trajectory, Trajectory):
-        t = trajectory
-        yaw, speed = (None if c is None else _wide(c) for c in (t.yaw, t.speed))
-        return Trajectory(_wide(t.x), _wide(t.y), yaw, speed, t.dt, t.valid)
-    if not isinstance(trajectory, torch.Tensor):
-        raise ValueError(f"trajectory: expected a tensor or a Trajectory of tensors, got {type(trajectory).__name__}")
-    if dt is None:
-        raise ValueError("dt: expected a positive number of seconds beside a tensor, got None")
-    size = trajectory.shape[-1] if trajectory.ndim else 0
-    if size not in (2, 3, 4):
-        raise ValueError(f"trajectory: expected shape (..., T, 2 | 3 | 4), got {tuple(trajectory.shape)}")
-    return Trajectory.from_array(_wide(trajectory), dt=dt, columns=COLUMNS[:size])
-
-
-def _wide(a: torch.Tensor) -> torch.Tensor:
-    return a.float() if a.dtype in (torch.float16, torch.bfloat16) else a
-
-
-def _full_precision(trajectory: Any) -> Any:
-    """Autocast off, on the device of the tensors: third differences mean nothing in bfloat16."""
-    first = trajectory.x if isinstance(trajectory, Trajectory) else trajectory
-    return torch.autocast(first.device.type if isinstance(first, torch.Tensor) else "cpu", enabled=False)
+        """The projected values `(..., T, 2 | 3 | 4)`; arguments as for `project`."""
+        setup = self.place, self.weights, self.dt
+        return _torch_projection.projected(values, *setup, initial_state, sample_weight, self.smoothing, components)

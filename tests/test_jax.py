@@ -27,14 +27,20 @@ def compiled(noisy):
     """Forward and backward in float64, one program of each."""
     weight = np.random.default_rng(1).normal(size=(5, STEPS, 4))
 
-    def total(values, smoothing):
-        found = feasible.jax.project(values, VEHICLE, LIMITS, dt=DT, smoothing=smoothing)
+    def total(values, counts, smoothing):
+        found = feasible.jax.project(values, VEHICLE, LIMITS, dt=DT, sample_weight=counts, smoothing=smoothing)
         return jnp.sum(weight * found.samples), found
 
+    def run(values, counts=1.0, smoothing=SMOOTHING):
+        counts = jnp.broadcast_to(counts, (5, STEPS))
+        (_, found), slopes = compiled(jnp.asarray(values), jnp.asarray(counts, float), smoothing)
+        return jax.tree.map(np.asarray, (found, slopes))
+
+    compiled = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))
+    run._cache_size = compiled._cache_size
     with jax.enable_x64(True):
-        run = jax.jit(jax.value_and_grad(total, has_aux=True))
-        (_, found), gradient = run(jnp.asarray(noisy), SMOOTHING)
-    return run, weight, jax.tree.map(np.asarray, found), np.asarray(gradient)
+        found, (gradient, _) = run(noisy)
+    return run, weight, found, gradient
 
 
 def test_inside_jit_it_is_the_same_projection(noisy, compiled):
@@ -60,10 +66,24 @@ def test_smoothing_is_that_of_the_host_and_a_number_of_the_same_program(noisy, c
     _, pull = feasible.project_vjp(Trajectory.from_array(noisy, dt=DT), VEHICLE, LIMITS)
     expected = pull(weight, smoothing=1e-5).trajectory[..., :2]
     with jax.enable_x64(True):
-        smooth = np.asarray(run(jnp.asarray(noisy), 1e-5)[1])
+        smooth = run(noisy, smoothing=1e-5)[1][0]
     assert run._cache_size() == 1
     assert np.abs(smooth - sharp).max() > 1e-2 * np.abs(sharp).max()
     np.testing.assert_allclose(smooth, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_weights_of_samples_are_those_of_the_host(noisy, compiled):
+    run, weight, _, _ = compiled
+    counts = np.exp(np.random.default_rng(2).normal(size=(5, STEPS)))
+    counts[1, 3], counts[2, 4] = 0.0, np.nan
+    result, pull = feasible.project_vjp(Trajectory.from_array(noisy, dt=DT), VEHICLE, LIMITS, sample_weight=counts)
+    with jax.enable_x64(True):
+        found, slopes = run(noisy, counts)
+    np.testing.assert_allclose(found.states[..., :2], result.states[..., :2], atol=1e-5)
+    expected = pull(weight)
+    for mine, theirs in zip(slopes, (expected.trajectory[..., :2], expected.sample_weight), strict=True):
+        assert np.abs(theirs).max() > 0.01
+        np.testing.assert_allclose(mine, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("x64", [False, True])
@@ -86,13 +106,13 @@ def test_a_row_of_nan_changes_no_other_and_has_no_gradient(noisy, compiled):
     broken = noisy.copy()
     broken[2] = np.nan
     with jax.enable_x64(True):
-        (_, other), slope = run(jnp.asarray(broken), SMOOTHING)
+        other, (slope, _) = run(broken)
     assert other.status[2] == Status.REJECTED
     assert np.isfinite(np.asarray(other.states)).all()
-    assert (np.asarray(slope)[2] == 0).all()
+    assert (slope[2] == 0).all()
     kept = [0, 1, 3, 4]
     np.testing.assert_allclose(np.asarray(other.states)[kept], found.states[kept], atol=1e-9)
-    np.testing.assert_allclose(np.asarray(slope)[kept], gradient[kept], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(slope[kept], gradient[kept], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(

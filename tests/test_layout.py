@@ -57,6 +57,7 @@ TIERS = {
     "rl": 8,
     "torch": 8,
     "_torch_ops": 8,
+    "_torch_projection": 8,
     "_cli": 8,
     "__main__": 8,
     "__init__": 9,

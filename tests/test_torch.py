@@ -139,9 +139,10 @@ def test_projection_loss_composes(values):
     assert same.place == module.place  # equal setups share a place, so a loop does not fill the list
     arguments = (
         a,
-        torch.ones(2, 10, dtype=torch.bool),
+        a.new_ones(2, 10),
         a.new_full((2, 1), float("nan")),
         0.1,
+        1e-10,
         [True] * 4,
         module.place,
     )
@@ -164,6 +165,25 @@ def test_gradcheck_of_the_projection(layer, short):
     a = short[:1].clone().requires_grad_()
     assert torch.autograd.gradcheck(layer, (a,), eps=1e-5, atol=1e-3, rtol=1e-2)
     assert torch.autograd.gradcheck(layer, (a, start), eps=1e-5, atol=1e-3, rtol=1e-2)
+    counts = torch.linspace(1.0, 2.0, 6, dtype=torch.float64)[None].requires_grad_()
+    assert torch.autograd.gradcheck(layer, (a, start, counts), eps=1e-5, atol=1e-3, rtol=1e-2)
+
+
+def test_smoothing_is_an_attribute_that_a_run_may_lower(short):
+    layer = bridge.ProjectionLayer(VEHICLE, PHYSICAL, dt=0.1, smoothing=1e-4)
+    slopes, weight = [], torch.linspace(0, 1, 12, dtype=short.dtype).view(6, 2)
+    for smoothing in (None, 1e-10):
+        layer.smoothing = smoothing or layer.smoothing
+        a = short.clone().requires_grad_()
+        (layer(a) * weight).sum().backward()
+        slopes.append(a.grad)
+    _, pull = feasible.project_vjp(feasible.Trajectory.from_array(short.numpy(), dt=0.1), VEHICLE, PHYSICAL)
+    by_samples = np.concatenate([np.broadcast_to(weight, (2, 6, 2)), np.zeros((2, 6, 2))], axis=-1)
+    for smoothing, slope in zip((1e-4, 1e-10), slopes, strict=True):
+        np.testing.assert_allclose(slope, pull(by_samples, smoothing=smoothing).trajectory[..., :2], atol=1e-9)
+    assert (slopes[0] - slopes[1]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="smoothing"):
+        bridge.project(short, VEHICLE, PHYSICAL, dt=0.1, smoothing=-1.0)
 
 
 def test_projection_keeps_shape_dtype_and_strides(layer, short):

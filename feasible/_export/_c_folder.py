@@ -89,7 +89,7 @@ def _config(projector: Projector, work: int) -> str:
         "INNER": len(at.inner),
         "ENTRY": len(at.entry),
         "CONSISTENCY": _number(projector.consistency),
-        "WEIGHTS": _numbers([weights.position, weights.position, weights.yaw, weights.speed]),
+        "WEIGHTS": _numbers(weights.of_sample),
         "EFFORT": _numbers(weights.controls),
         **{name: _numbers(getattr(_descent, name)) for name in _LADDER},
         "ACCEPTED": _number(ACCEPTED),

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from feasible._arrays import to_numpy
-from feasible._frame import FARTHEST, initial_states
+from feasible._frame import FARTHEST, initial_states, sample_weights
 from feasible._limits import check_limits
 from feasible._problem import Problem, Weights
 from feasible._project import Displacement
@@ -110,6 +110,7 @@ class Projector:
         trajectory: Any,
         *,
         initial_state: Any = None,
+        sample_weight: Any = None,
         warm_start: Plan | None = None,
         elapsed: float | None = None,
     ) -> Plan:
@@ -121,6 +122,7 @@ class Projector:
             initial_state: `(d,)` or `(K, d)`, d <= 6, *now*, one step before the first sample: x, y, yaw, speed,
                 acceleration, curvature. Missing or NaN components are free, and half a position is none. None: all
                 are estimated. Where the samples are nowhere near it, it is believed and they are not.
+            sample_weight: `(T)` or `(K, T)`, see `feasible.project`.
             warm_start: the plan of an earlier call, with as many modes; one that is not finite is dropped, and
                 one whose samples were some centimetres elsewhere, from which a cold start is shorter.
             elapsed: time since that call [s], rounded to steps; None for one step.
@@ -132,8 +134,12 @@ class Projector:
         batch, values, stated = self._values(trajectory)
         count = len(values)
         initial = initial_states(_whole(initial_state), batch, len(self._problem.vehicle.STATES))
+        counts = None
+        if sample_weight is not None:
+            counts = sample_weights(sample_weight, (*batch, self.horizon)).reshape(count, -1)
+            values = np.where(counts[..., None] > 0.0, values, np.nan)
         origin = _origin(values, initial)
-        request = self._request(values, stated, initial, origin)
+        request = self._request(values, stated, initial, origin, counts)
         if warm_start is not None:
             self._warm(request, warm_start, batch, origin, self.dt if elapsed is None else elapsed)
         given = self._given(request)
@@ -217,9 +223,14 @@ class Projector:
         return values.shape[:-2], full.reshape(-1, self.horizon, 4), tuple(c in columns for c in COLUMNS)
 
     def _request(
-        self, values: np.ndarray, stated: tuple[bool, ...], initial: np.ndarray, origin: np.ndarray
+        self,
+        values: np.ndarray,
+        stated: tuple[bool, ...],
+        initial: np.ndarray,
+        origin: np.ndarray,
+        counts: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Flat requests without a warm start."""
+        """Flat requests without a warm start; samples that are NaN have any weight but 0."""
         if stated not in self._blanks:
             self._blanks[stated] = self._blank(stated)
         request = np.empty((len(values), self._rungs.request.size))
@@ -228,6 +239,8 @@ class Projector:
         target, start = _horizons(request, at.target), request[:, at.initial[0].start : at.initial[-1].stop]
         target[:], start[:] = values.transpose(0, 2, 1), initial
         request[:, at.consistency] = self.consistency
+        if counts is not None:
+            _horizons(request, at.weight)[:] *= np.where(counts > 0.0, counts, 1.0)[:, None]
         with np.errstate(over="ignore", invalid="ignore"):  # what is too far away is missing
             target[:, :2] -= origin[:, :, None]
             start[:, :2] -= origin
@@ -237,7 +250,7 @@ class Projector:
         """What requests with these columns have in common."""
         at, w = self._rungs.request.at, self.weights
         blank = np.zeros(self._rungs.request.size)
-        for place, weight, is_stated in zip(at.weight, (w.position, w.position, w.yaw, w.speed), stated, strict=True):
+        for place, weight, is_stated in zip(at.weight, w.of_sample, stated, strict=True):
             blank[place] = weight if is_stated else 0.0
         for place, effort in zip(at.effort, w.controls, strict=True):
             blank[place] = effort

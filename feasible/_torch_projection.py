@@ -1,0 +1,96 @@
+"""What functions and modules of `feasible.torch` share: tensors as trajectories, and what operators make of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from feasible import _projection_loss, _torch_ops
+from feasible._arrays import namespace
+from feasible._problem import SMOOTHING, Weights
+from feasible._trajectory import COLUMNS, Trajectory
+
+WEIGHTS = Weights()  # made here, because its checks cannot be traced
+
+
+def distance(
+    trajectory: Any,
+    place: int,
+    weights: Weights,
+    dt: float | None,
+    initial_state: Any,
+    sample_weight: Any,
+    components: bool,
+) -> Any:
+    """The projection loss; arguments as for `projection_loss`, with the place of its setup."""
+    with full_precision(trajectory):
+        t = trajectory_of(trajectory, dt)
+        xp = namespace(t.x)
+        counts = _projection_loss.counting(xp, t, sample_weight)
+        target = _torch_ops.project(
+            *(a.detach() for a in _tensors(t, counts, initial_state)), *_rest(t, SMOOTHING, place)
+        )
+        value, parts = _projection_loss.squared_distance(xp, t, counts, target, weights)
+        return (value, parts) if components else value
+
+
+def projected(
+    trajectory: Any,
+    place: int,
+    weights: Weights,
+    dt: float | None,
+    initial_state: Any,
+    sample_weight: Any,
+    smoothing: float,
+    components: bool,
+) -> Any:
+    """The projected samples; arguments as for `project`, with the place of its setup."""
+    with full_precision(trajectory):
+        t = trajectory_of(trajectory, dt)
+        xp = namespace(t.x)
+        counts = _projection_loss.counting(xp, t, sample_weight)
+        target = _torch_ops.Project.apply(*_tensors(t, counts, initial_state), *_rest(t, smoothing, place))
+        stated = [i for i, column in enumerate(COLUMNS) if getattr(t, column) is not None]
+        values = torch.stack([target[..., i] for i in stated], dim=-1)
+        if not components:
+            return values
+        return values, _projection_loss.squared_distance(xp, t, counts, target.detach(), weights)[1]
+
+
+def _tensors(t: Trajectory, counts: torch.Tensor, initial_state: Any) -> tuple[torch.Tensor, ...]:
+    """Of the operators: values, weights of samples, initial state."""
+    values = _projection_loss.stacked(namespace(t.x), t)
+    start = values.new_full((1,), float("nan")) if initial_state is None else initial_state.to(values)
+    return values, counts, start.expand(*values.shape[:-2], start.shape[-1])
+
+
+def _rest(t: Trajectory, smoothing: float, place: int) -> tuple[float, float, list[bool], int]:
+    """What of the operators' arguments is no tensor."""
+    return float(t.dt), smoothing, [c in t.columns for c in COLUMNS], place
+
+
+def trajectory_of(trajectory: Any, dt: float | None) -> Trajectory:
+    """The trajectory of a tensor `(..., T, 2 | 3 | 4)`, or the given one, in float32 at least."""
+    if isinstance(trajectory, Trajectory):
+        t = trajectory
+        yaw, speed = (None if c is None else _wide(c) for c in (t.yaw, t.speed))
+        return Trajectory(_wide(t.x), _wide(t.y), yaw, speed, t.dt, t.valid)
+    if not isinstance(trajectory, torch.Tensor):
+        raise ValueError(f"trajectory: expected a tensor or a Trajectory of tensors, got {type(trajectory).__name__}")
+    if dt is None:
+        raise ValueError("dt: expected a positive number of seconds beside a tensor, got None")
+    size = trajectory.shape[-1] if trajectory.ndim else 0
+    if size not in (2, 3, 4):
+        raise ValueError(f"trajectory: expected shape (..., T, 2 | 3 | 4), got {tuple(trajectory.shape)}")
+    return Trajectory.from_array(_wide(trajectory), dt=dt, columns=COLUMNS[:size])
+
+
+def _wide(a: torch.Tensor) -> torch.Tensor:
+    return a.float() if a.dtype in (torch.float16, torch.bfloat16) else a
+
+
+def full_precision(trajectory: Any) -> Any:
+    """Autocast off, on the device of the tensors: third differences mean nothing in bfloat16."""
+    first = trajectory.x if isinstance(trajectory, Trajectory) else trajectory
+    return torch.autocast(first.device.type if isinstance(first, torch.Tensor) else "cpu", enabled=False)
