@@ -83,6 +83,7 @@ def encode(
     *,
     initial_state: Any = None,
     weights: Weights | None = None,
+    sample_weight: Any = None,
     backend: Any = "riccati",
     squash: bool = False,
 ) -> Actions:
@@ -97,13 +98,15 @@ def encode(
         limits: a tuple of `Limit`.
         initial_state: see `project`; estimated where it is not given.
         weights: of the projector's objective.
+        sample_weight: `(..., T)`, see `project`.
         backend: of the projector.
         squash: return what `decode` squashes to the controls, instead of the controls.
 
     Raises:
         ValueError: for shapes that do not fit, or limits that are none.
     """
-    result = project(trajectory, vehicle, limits, initial_state=initial_state, weights=weights, backend=backend)
+    options = {"weights": weights, "sample_weight": sample_weight, "backend": backend}
+    result = project(trajectory, vehicle, limits, initial_state=initial_state, **options)
     controls = clip_controls(result.controls, vehicle, check_limits(limits))  # the solver stops at 5e-4 over
     if squash:
         bounds = control_bounds(vehicle, check_limits(limits))

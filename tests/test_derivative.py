@@ -202,3 +202,29 @@ def test_smoothing_gives_a_finite_nearby_derivative(values):
     size = np.linalg.norm(sharp.trajectory, axis=(1, 2))
     change = np.linalg.norm(smooth.trajectory - sharp.trajectory, axis=(1, 2)) / size
     assert 0 < np.median(change[both]) < 0.5
+
+
+def test_smoothed_far_from_the_solution_where_newtons_method_alone_does_not_arrive():
+    with np.load(feasible.__path__[0] + "/data/sample.npz") as file:
+        problem = local_problem(file["pred"][64:68].astype(float), "physical")
+    backend, smoothing, rng = Riccati(), 1e-3, np.random.default_rng(6)
+    at = backend.solve(problem, _start(problem, 0.02), np.zeros((4, 60, 2)))
+    solution = at.states, at.controls, at.multipliers
+    assert not resolve(problem, *solution, SHARP._replace(mu=smoothing))[-1].all()
+    against = rng.normal(size=at.states.shape), 0.1 * rng.normal(size=at.controls.shape)
+    found = pull_back(problem, *solution, *against, smoothing=smoothing)
+    assert found.solved.all()
+
+    smooth = dataclasses.replace(backend, attempts=tuple(o._replace(mu_end=smoothing) for o in backend.attempts))
+    near = smooth.solve(problem, at.states, at.controls)
+    direction = rng.normal(size=problem.target.shape) * (problem.weight > 0)
+
+    def value(width):
+        moved = dataclasses.replace(problem, target=problem.target + width * direction)
+        aim = SHARP._replace(mu=smoothing)
+        states, controls, _, done = resolve(moved, near.states, near.controls, near.multipliers, aim)
+        assert done.all()
+        return (states * against[0]).sum((1, 2)) + (controls * against[1]).sum((1, 2))
+
+    slope = (value(1e-5) - value(-1e-5)) / 2e-5
+    np.testing.assert_allclose((found.target * direction).sum((1, 2)), slope, rtol=1e-3)

@@ -82,8 +82,17 @@ def pull_back(
     if np.dtype(backend.dtype) != np.float64:
         backend = dataclasses.replace(backend, dtype=np.float64)  # prices over slacks need the digits
     kernel, engine = backend.compiled(problem, False, WHOLE if vehicle else ADJOINT)
-    given = arguments(kernel, problem, states, controls, multipliers, aim, by_states, by_controls)
-    return _parameters(kernel, problem, engine(given))
+    answer = engine(arguments(kernel, problem, states, controls, multipliers, aim, by_states, by_controls))
+    left = np.flatnonzero(np.asarray(answer.solved) <= 0)
+    if left.size and smoothing > SMOOTHING:
+        # Newton's method alone does not get so far from every solution; the solver does, and leaves it the rest.
+        attempts = tuple(options._replace(mu_end=smoothing) for options in backend.attempts)
+        rows, by = problem.select(left), (by_states[left], by_controls[left])
+        at = dataclasses.replace(backend, attempts=attempts).solve(rows, states[left], controls[left])
+        again = engine(arguments(kernel, rows, at.states, at.controls, at.multipliers, aim, *by))
+        for whole, part in zip(jax.tree.leaves(answer), jax.tree.leaves(again), strict=True):
+            whole[left] = part
+    return _parameters(kernel, problem, answer)
 
 
 class Arguments(NamedTuple):
