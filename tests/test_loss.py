@@ -346,9 +346,10 @@ def test_decode_has_gradients_in_jax(rng):
 
 def test_encode_gives_the_controls_of_the_projection(rng):
     values = noisy(rng, rows=2, steps=20)
-    encode = functools.partial(feasible.encode, trajectory(values), VEHICLE, PHYSICAL, backend="osqp")
+    options = {"sample_weight": np.linspace(0.2, 5.0, 20), "backend": "osqp"}
+    encode = functools.partial(feasible.encode, trajectory(values), VEHICLE, PHYSICAL, **options)
     actions = encode()
-    projected = feasible.project(trajectory(values), VEHICLE, PHYSICAL, backend="osqp").trajectory
+    projected = feasible.project(trajectory(values), VEHICLE, PHYSICAL, **options).trajectory
     decode = functools.partial(feasible.decode, vehicle=VEHICLE, limits=PHYSICAL, dt=0.1)
     again, _ = decode(actions.controls, actions.initial_state, squash=False)
     np.testing.assert_allclose(again.to_array(), projected.to_array(), atol=1e-3)
