@@ -277,9 +277,12 @@ def _pulled(
     )
     number = jnp.zeros_like(request.warm)
     aims = _numbers(AFTER[setup.size]._replace(mu=smoothing), number)
+    found_by_solver = reply.iterations > 0
+    # Rows that brake are at no solution: the others of their chunk should not wait for Newton's method to find that.
+    aims = aims._replace(iterations=jnp.where(found_by_solver, aims.iterations, 0.0))
     point = central(kernel, it, data, aims)
     found = adjoint(kernel, point.it, data, aims.mu, against, whole=False)
-    sound = (point.solved > 0) & (found.finite > 0) & (reply.iterations > 0)
+    sound = (point.solved > 0) & (found.finite > 0) & found_by_solver
     by_first = [jnp.where(sound & k, a, 0.0) for k, a in zip(known, found.first, strict=True)]
     by_weight = zip(setup.of_sample, weight, found.weight, strict=True)
     by_counts = sum(jnp.where(sound & (w > 0.0), a * v, 0.0) for v, w, a in by_weight)
