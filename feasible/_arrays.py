@@ -68,6 +68,7 @@ def to_numpy(array: Array) -> np.ndarray:
     """A host copy or view of an array of any namespace."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()
+        array = array.float() if str(array.dtype) == "torch.bfloat16" else array  # which NumPy does not know
     return np.asarray(array)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from feasible._frame import rotate
-from feasible._problem import SMOOTHING, Weights
+from feasible._problem import HEAVIEST, SMOOTHING, Weights
 from feasible._project import Projection, Solved, finish, solve
 from feasible._status import Status
 from feasible._trajectory import Trajectory
@@ -27,7 +27,7 @@ class Cotangents:
     Attributes:
         trajectory: `(..., T, 4)` of the samples' x, y, yaw, speed; 0 where the trajectory does not state them.
         initial_state: `(..., 6)`; 0 where it is free.
-        weight: `(..., T, 4)` of the weights of the squared errors in x, y, yaw, speed.
+        weight: `(..., T, 4)` of the weights of the squared errors in x, y, yaw, speed, each times its sample's.
         sample_weight: `(..., T)`; 0 where a sample is missing.
         controls: `(..., 2)` of the weights of the squared controls.
         lower: per limit `(...)`; 0 where there is no such bound. upper: likewise.
@@ -111,7 +111,7 @@ def _pull(
     problem, answer, frames = solved.problem, solved.answer, solved.frames
     v_states, v_controls = np.zeros_like(answer.states), np.zeros_like(answer.controls)
     if by_samples is not None:
-        v_states[:, 1:, :4] += np.asarray(by_samples, dtype=float).reshape(len(v_states), -1, 4)
+        v_states[:, 1:, :4] += np.asarray(by_samples, dtype=float).reshape(v_states[:, 1:, :4].shape)
     if by_states is not None:
         v_states += np.asarray(by_states, dtype=float).reshape(v_states.shape)
     if by_controls is not None:
@@ -134,12 +134,14 @@ def _pull(
         """From the good rows to all, 0 elsewhere, with the batch axes."""
         full = np.zeros((len(status.reshape(-1)), *part.shape[1:]), dtype=part.dtype)
         full[good] = part
-        return full.reshape(*solved.batch, *part.shape[1:])
+        return full.reshape((*solved.batch, *part.shape[1:]))
 
     heading = frames.heading[good]
     target, initial = found.target.copy(), found.initial_state.copy()
     target[..., :2] = rotate(target[..., :2], heading)
-    by_weight = (found.weight * weights.of_sample * (problem.weight[good] > 0)).sum(-1)
+    weight = problem.weight[good]  # of a sample it is the product of two, and constant beyond the heaviest
+    counts = (weight > 0) & (weight[..., :1] < HEAVIEST * weights.position)
+    by_weight = (found.weight * weights.of_sample * counts).sum(-1)
     initial[:, :2] = rotate(initial[:, None, :2], heading)[:, 0]
     each = {name: {k: spread(v) for k, v in getattr(found, name).items()} for name in ("lower", "upper", "vehicle")}
     return Cotangents(

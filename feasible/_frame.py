@@ -15,7 +15,7 @@ import numpy as np
 from feasible._arrays import to_numpy, wrap
 from feasible._lift import lift
 from feasible._limits import Limit
-from feasible._problem import Problem, Weights
+from feasible._problem import Problem, Weights, counted
 from feasible._trajectory import Trajectory, recentre
 
 FARTHEST = 1e6  # m from the first valid sample: farther away is not a trajectory but an error, and masked
@@ -66,7 +66,7 @@ def initial_states(initial_state: Any, batch: tuple[int, ...], size: int) -> np.
 
 
 def sample_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """`(..., T)` of the given shape, 1 if None; 0 where a sample counts as missing."""
+    """`(..., T)` of the given shape, see `counted`; 1 if None."""
     if sample_weight is None:
         return np.ones(shape)
     given = np.asarray(to_numpy(sample_weight), dtype=np.float64)
@@ -74,7 +74,7 @@ def sample_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
         given = np.broadcast_to(given, shape)
     except ValueError:
         raise ValueError(f"sample_weight: expected shape {shape} like the samples, got {given.shape}") from None
-    return np.where((given > 0) & (given < np.inf), given, 0.0)
+    return counted(np, given)
 
 
 def localise(

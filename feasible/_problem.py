@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from feasible._arrays import wrap
+from feasible._arrays import Array, Namespace, wrap
 from feasible._limits import Limit
 
 FRACTIONS = (0.0, 0.5, 1.0)  # of a step, where limits are imposed
+HEAVIEST = 1e6  # weight of a sample: beyond, the solver's numbers have no digits left for the others
 SMOOTHING = 1e-10  # m²: barrier parameter at which a derivative counts as that of the projection itself
 _PROBE_SECOND = 1e-3  # of the typical size: balances rounding (1e-16 / h²) against truncation (h²)
 _PROBE = 1e-5  # half-width of central differences; states and controls are of order 0.1 to 100
@@ -64,10 +65,21 @@ class Weights:
             raise ValueError(f"weights: expected position and controls > 0, got {self.position} and {self.controls}")
 
 
-def check_smoothing(smoothing: float) -> None:
-    """Raises ValueError for a barrier parameter of the derivative that cannot be one."""
-    if not 0.0 < smoothing < np.inf:
+def counted(xp: Namespace, sample_weight: Array) -> Array:
+    """Weights of samples as the objective has them: `HEAVIEST` at most, and 0 where a sample counts as missing."""
+    capped = xp.where(sample_weight < HEAVIEST, sample_weight, HEAVIEST)
+    return xp.where((sample_weight > 0) & (sample_weight < np.inf), capped, 0.0)
+
+
+def check_smoothing(smoothing: Any) -> float:
+    """The barrier parameter of the derivative as a number; raises ValueError if it cannot be one."""
+    try:
+        value = float(smoothing)
+    except (TypeError, ValueError):
+        value = np.nan
+    if isinstance(smoothing, str) or not 0.0 < value < np.inf:
         raise ValueError(f"smoothing: expected a positive number of m², got {smoothing!r}")
+    return value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,7 +111,8 @@ def project(
             first sample. Missing or NaN components are free. None: all are estimated.
         weights: of the objective; see `Weights`.
         sample_weight: `(..., T)`: how much a sample's squared errors count, 1 if None; for instance a model's inverse
-            variances over their mean. Where it is not positive and finite the sample is missing.
+            variances over their mean. Where it is not positive and finite the sample is missing; more than 1e6 counts
+            as that. The controls' weights and the solver's accuracy are meant for a mean near 1.
         backend: "riccati" (compiles first, some seconds for new limits), "osqp", "cvxpy" (both a row at a time), or
             any object with their `solve`.
         progress: show a bar on standard error.

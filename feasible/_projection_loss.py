@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from feasible._arrays import Array, Namespace, namespace, to_numpy, wrap
-from feasible._problem import Weights
+from feasible._problem import Weights, counted
 from feasible._project import project
 from feasible._status import Status
 from feasible._trajectory import COLUMNS, Trajectory
@@ -86,14 +86,15 @@ def counting(xp: Namespace, trajectory: Trajectory, sample_weight: Any) -> Array
     ones = xp.astype(trajectory.valid, trajectory.x.dtype)
     if sample_weight is None:
         return ones
-    if namespace(sample_weight) is not xp:
-        sample_weight = xp.asarray(sample_weight, dtype=ones.dtype)
+    if not hasattr(sample_weight, "shape") or namespace(sample_weight) is not xp:
+        sample_weight = xp.asarray(to_numpy(sample_weight), dtype=ones.dtype)
+        sample_weight = sample_weight.to(ones) if hasattr(ones, "detach") else sample_weight
     try:
         given = xp.broadcast_to(xp.astype(sample_weight, ones.dtype), ones.shape)
     except (RuntimeError, ValueError):
         shapes = f"{tuple(ones.shape)} like the samples, got {tuple(sample_weight.shape)}"
         raise ValueError(f"sample_weight: expected shape {shapes}") from None
-    return xp.where((ones > 0) & (given > 0) & (given < np.inf), given, 0.0)
+    return ones * counted(xp, given)
 
 
 def nearest(
@@ -175,4 +176,6 @@ def _by_jax(solve: Callable[..., np.ndarray], values: Any, counts: Any, start: A
         target = held(*primals)  # a rule gets the arrays themselves: under `grad` alone nothing is traced
         return target, jnp.zeros_like(target)
 
-    return held(values, counts, jnp.asarray(start, dtype=values.dtype))
+    start = jnp.asarray(start, dtype=values.dtype)
+    # All batch axes, for an axis that `vmap` puts in front of some of them would be taken for another.
+    return held(values, counts, jnp.broadcast_to(start, (*values.shape[:-2], start.shape[-1])))

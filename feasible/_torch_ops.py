@@ -48,8 +48,8 @@ def project(
     values: torch.Tensor,
     counts: torch.Tensor,
     start: torch.Tensor,
+    smoothing: torch.Tensor,
     dt: float,
-    smoothing: float,
     stated: list[bool],
     place: int,
 ) -> torch.Tensor:
@@ -59,8 +59,8 @@ def project(
         values: `(..., T, D)`, the stated columns.
         counts: `(..., T)` weights of the samples, 0 where missing.
         start: `(..., d)` initial state, NaN where free.
+        smoothing: `()` of the derivative [m²]; a tensor, so that another number compiles nothing anew.
         dt: step [s].
-        smoothing: of the derivative [m²].
         stated: of x, y, yaw, speed, which the values are.
         place: of the setup.
     """
@@ -76,16 +76,17 @@ def project_backward(
     values: torch.Tensor,
     counts: torch.Tensor,
     start: torch.Tensor,
+    smoothing: torch.Tensor,
     dt: float,
-    smoothing: float,
     stated: list[bool],
     place: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of a gradient `(..., T, 5)` by the output those by the values, the weights and the initial state."""
     _, pull = _solve(values, counts, start, dt, stated, place)
-    found = pull(gradient[..., :4].detach().cpu().numpy(), smoothing=smoothing)
+    found = pull(gradient[..., :4].detach().cpu().numpy(), smoothing=smoothing.item())
     by = found.trajectory[..., np.flatnonzero(stated)], found.sample_weight, found.initial_state[..., : start.shape[-1]]
-    by_values, by_counts, by_start = (torch.from_numpy(np.array(a)) for a in by)
+    # New arrays in the order of their axes, which is what compilers are told.
+    by_values, by_counts, by_start = (torch.from_numpy(np.array(a, order="C")) for a in by)
     return by_values.to(values), by_counts.to(counts), by_start.to(start)
 
 
@@ -105,12 +106,12 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.rest = inputs[3:]
+    ctx.save_for_backward(*inputs[:4])
+    ctx.rest = inputs[4:]
 
 
 def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-    return (*project_backward(gradient, *ctx.saved_tensors, *ctx.rest), *[None] * len(ctx.rest))
+    return (*project_backward(gradient, *ctx.saved_tensors, *ctx.rest), None, *[None] * len(ctx.rest))
 
 
 project.register_autograd(_backward, setup_context=_keep)
@@ -138,10 +139,18 @@ class Project(torch.autograd.Function):
     """The operator with its derivative once more, in the form that `torch.func.grad` takes."""
 
     @staticmethod
-    def forward(*arguments: Any) -> torch.Tensor:
+    def forward(  # argument by argument, or else it cannot be compiled without a derivative
+        values: torch.Tensor,
+        counts: torch.Tensor,
+        start: torch.Tensor,
+        smoothing: torch.Tensor,
+        dt: float,
+        stated: list[bool],
+        place: int,
+    ) -> torch.Tensor:
         """As `project`, whose own rule must not be reached: transforms refuse its form."""
         with torch.no_grad():
-            return project(*arguments)
+            return project(values, counts, start, smoothing, dt, stated, place)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -153,7 +162,7 @@ class Project(torch.autograd.Function):
         """As for the operator; a second one is refused in words."""
         arguments = (gradient, *ctx.saved_tensors, *ctx.rest)
         backward = project_backward if torch.compiler.is_compiling() else _Pull.apply
-        return (*backward(*arguments), *[None] * len(ctx.rest))
+        return (*backward(*arguments), None, *[None] * len(ctx.rest))
 
     @staticmethod
     def vmap(info: Any, dims: Any, *arguments: Any) -> tuple[torch.Tensor, int]:

@@ -8,8 +8,9 @@ import torch
 
 from feasible import _projection_loss, _torch_ops
 from feasible._arrays import namespace
-from feasible._problem import SMOOTHING, Weights
-from feasible._trajectory import COLUMNS, Trajectory
+from feasible._limits import check_limits
+from feasible._problem import SMOOTHING, Weights, check_smoothing
+from feasible._trajectory import COLUMNS, Trajectory, check_dt
 
 WEIGHTS = Weights()  # made here, because its checks cannot be traced
 
@@ -28,9 +29,7 @@ def distance(
         t = trajectory_of(trajectory, dt)
         xp = namespace(t.x)
         counts = _projection_loss.counting(xp, t, sample_weight)
-        target = _torch_ops.project(
-            *(a.detach() for a in _tensors(t, counts, initial_state)), *_rest(t, SMOOTHING, place)
-        )
+        target = _torch_ops.project(*(a.detach() for a in _tensors(t, counts, initial_state)), _SHARP, *_rest(t, place))
         value, parts = _projection_loss.squared_distance(xp, t, counts, target, weights)
         return (value, parts) if components else value
 
@@ -42,7 +41,7 @@ def projected(
     dt: float | None,
     initial_state: Any,
     sample_weight: Any,
-    smoothing: float,
+    smoothing: torch.Tensor,
     components: bool,
 ) -> Any:
     """The projected samples; arguments as for `project`, with the place of its setup."""
@@ -50,7 +49,7 @@ def projected(
         t = trajectory_of(trajectory, dt)
         xp = namespace(t.x)
         counts = _projection_loss.counting(xp, t, sample_weight)
-        target = _torch_ops.Project.apply(*_tensors(t, counts, initial_state), *_rest(t, smoothing, place))
+        target = _torch_ops.Project.apply(*_tensors(t, counts, initial_state), smoothing, *_rest(t, place))
         stated = [i for i, column in enumerate(COLUMNS) if getattr(t, column) is not None]
         values = torch.stack([target[..., i] for i in stated], dim=-1)
         if not components:
@@ -65,9 +64,48 @@ def _tensors(t: Trajectory, counts: torch.Tensor, initial_state: Any) -> tuple[t
     return values, counts, start.expand(*values.shape[:-2], start.shape[-1])
 
 
-def _rest(t: Trajectory, smoothing: float, place: int) -> tuple[float, float, list[bool], int]:
+def _rest(t: Trajectory, place: int) -> tuple[float, list[bool], int]:
     """What of the operators' arguments is no tensor."""
-    return float(t.dt), smoothing, [c in t.columns for c in COLUMNS], place
+    return float(t.dt), [c in t.columns for c in COLUMNS], place
+
+
+def number(smoothing: float) -> torch.Tensor:
+    """A barrier parameter as the operators take it."""
+    return torch.tensor(check_smoothing(smoothing), dtype=torch.float64)
+
+
+class Projecting(torch.nn.Module):
+    """What modules have in common that project: their setup, which the operators find by its place.
+
+    Args:
+        vehicle: the model that must be able to drive it.
+        limits: a tuple of `Limit`.
+        dt: time between samples [s].
+        weights: of the objective; see `Weights`.
+        backend: of the projector, by name.
+
+    Raises:
+        ValueError: for limits that are none, or a dt that is not positive.
+    """
+
+    def __init__(self, vehicle: Any, limits: Any, dt: float, weights: Weights | None, backend: str) -> None:
+        super().__init__()
+        check_dt(dt)
+        self.dt, self.weights = float(dt), weights or WEIGHTS
+        self._setup = vehicle, check_limits(limits), self.weights, backend
+        self.place = _torch_ops.setup(*self._setup)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self.place = _torch_ops.setup(*self._setup)  # that of another process says nothing here
+
+    def extra_repr(self) -> str:
+        """The options, for `print(model)`."""
+        _, limits, _, backend = self._setup
+        return f"{', '.join(limit.name for limit in limits)}; dt={self.dt}, backend={backend}"
+
+
+_SHARP = number(SMOOTHING)
 
 
 def trajectory_of(trajectory: Any, dt: float | None) -> Trajectory:

@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from feasible._arrays import wrap
+from feasible._arrays import to_numpy, wrap
 from feasible._limits import check_limits
-from feasible._problem import SMOOTHING, Problem, Weights, check_smoothing
+from feasible._problem import SMOOTHING, Problem, Weights, check_smoothing, counted
 from feasible._project import ACCEPTED, CERTIFIED, STILL
 from feasible._projector import _program
 from feasible._projector._request import Reply, Request
@@ -38,7 +38,7 @@ from feasible.solvers._riccati_kernel import Data, Iterate, Kernel
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._riccati_rows import Barrier
 from feasible.solvers._riccati_stage import Stage
-from feasible.solvers._xla import prepared
+from feasible.solvers._xla_rows import mapped, prepared
 from feasible.solvers.riccati import SINGLE
 
 __all__ = ["Projected", "project"]
@@ -92,15 +92,16 @@ def project(
         weights: of the objective; see `Weights`.
         sample_weight: `(..., T)`, see `feasible.project`.
         columns: names of the last axis; x, y, yaw, speed in that order if None.
-        smoothing: barrier parameter [m²] of the derivative, see `feasible.project_vjp`; a number, which may be traced.
-            Where a large one is far from the solution (1e-4: 2.5 % of real rows) the derivative is 0 here.
+        smoothing: `(...)`, barrier parameter [m²] of the derivative, see `feasible.project_vjp`; it may be traced.
+            Where a large one is far from the solution (1e-4: up to 2.5 % of rows) the derivative is 0 here.
 
     Raises:
         ValueError: for shapes, columns, a dt or a smoothing that cannot be right.
     """
     check_dt(dt)
     if not isinstance(smoothing, jax.core.Tracer):
-        check_smoothing(float(smoothing))
+        for number in np.ravel(smoothing):
+            check_smoothing(number)
     limits, weights = check_limits(limits), weights or Weights()
     values = jnp.asarray(values)
     if not jnp.issubdtype(values.dtype, jnp.floating):
@@ -123,14 +124,15 @@ def project(
     layer = _layer(_Setup(vehicle, limits, float(dt), weights, stated, values.dtype.itemsize))
     counts = jnp.ones(values.shape[:-1], values.dtype)
     if sample_weight is not None:
-        given = jnp.asarray(sample_weight, values.dtype)
+        given = jnp.asarray(to_numpy(sample_weight) if hasattr(sample_weight, "detach") else sample_weight)
         try:
-            counts = jnp.broadcast_to(given, counts.shape)
+            counts = counted(jnp, jnp.broadcast_to(given.astype(values.dtype), counts.shape))
         except ValueError:
             shapes = f"{counts.shape} like the samples, got {given.shape}"
             raise ValueError(f"sample_weight: expected shape {shapes}") from None
     rows = full.reshape(-1, steps, 4), start.reshape(-1, S), counts.reshape(-1, steps)
-    states, controls, status, violation = layer(*rows, jnp.asarray(smoothing, values.dtype))
+    smoothing = jnp.broadcast_to(jnp.asarray(smoothing, values.dtype), batch)
+    states, controls, status, violation = layer(*rows, smoothing.reshape(-1))
     states = states.reshape(*batch, *states.shape[1:])
     yaw = wrap(jnp, states[..., 1:, 2])
     samples = jnp.stack([states[..., 1:, 0], states[..., 1:, 1], yaw, states[..., 1:, 3]], axis=-1)
@@ -168,10 +170,21 @@ def _layer(setup: _Setup) -> Any:
         hard = Kernel(Stage(setup.problem, dtype), None)
         wide = hard if setup.size == 8 else Kernel(Stage(setup.problem, np.float64), None)
 
-    def solved(*given: Any) -> tuple[Any, Reply]:
+    @mapped
+    def answered(request: Request) -> Reply:
         with jax.enable_x64(setup.size == 8):  # float32 stays what it is where a program is in float64 otherwise
-            request = _request(hard, setup, *given)
-            return request, prepared(lambda given: _answer(hard, given))(request)
+            return prepared(lambda given: _answer(hard, given))(request)
+
+    @mapped
+    def pulled(given: Any) -> Any:
+        with jax.enable_x64(True):
+            given = jax.tree.map(lambda a: jax.lax.convert_element_type(a, np.float64), given)
+            found = prepared(lambda given: _pulled(wide, setup, *given))(given)
+            return jax.tree.map(lambda a: jax.lax.convert_element_type(a, dtype), found)
+
+    def solved(*given: Any) -> tuple[Any, Reply]:
+        request = _request(hard, setup, *given)
+        return request, answered(request)
 
     @jax.custom_vjp
     def layer(values: Any, start: Any, counts: Any, smoothing: Any) -> tuple[Any, Any, Any, Any]:
@@ -183,11 +196,7 @@ def _layer(setup: _Setup) -> Any:
 
     def backward(kept: Any, by: tuple[Any, ...]) -> tuple[Any, ...]:
         values, smoothing, request, reply = kept
-        with jax.enable_x64(True):
-            given = smoothing, request, reply, _cotangent(wide, by[0], by[1])
-            given = jax.tree.map(lambda a: jax.lax.convert_element_type(a, np.float64), given)
-            found = prepared(lambda given: _pulled(wide, setup, *given))(given)
-            found = jax.tree.map(lambda a: jax.lax.convert_element_type(a, dtype), found)
+        found = pulled((smoothing, request, reply, _cotangent(wide, by[0], by[1])))
         by_values, by_start = (jnp.moveaxis(jnp.stack(a), (0, -1), (-1, 0)) for a in found[:2])
         return jnp.where(jnp.isfinite(values), by_values, 0.0), by_start, found[2].T, jnp.zeros_like(smoothing)
 

@@ -30,7 +30,7 @@ except ImportError as error:
 from feasible import _loss, _projection_loss, _torch_ops, _torch_projection
 from feasible._arrays import namespace
 from feasible._limits import check_limits
-from feasible._problem import SMOOTHING, Weights, check_smoothing
+from feasible._problem import SMOOTHING, Weights
 from feasible._trajectory import Trajectory, check_dt
 
 __all__ = [
@@ -173,7 +173,7 @@ def projection_loss(
     return _torch_projection.distance(trajectory, place, weights, dt, initial_state, sample_weight, components)
 
 
-class ProjectionLoss(torch.nn.Module):
+class ProjectionLoss(_torch_projection.Projecting):
     """`projection_loss` as a module, which works under `torch.compile(fullgraph=True)` too.
 
     Args:
@@ -190,10 +190,7 @@ class ProjectionLoss(torch.nn.Module):
     def __init__(
         self, vehicle: Any, limits: Any, *, dt: float, weights: Weights | None = None, backend: str = "riccati"
     ) -> None:
-        super().__init__()
-        check_dt(dt)
-        self.dt, self.weights = float(dt), weights or _torch_projection.WEIGHTS
-        self.place = _torch_ops.setup(vehicle, check_limits(limits), self.weights, backend)
+        super().__init__(vehicle, limits, dt, weights, backend)
 
     def forward(
         self,
@@ -246,14 +243,13 @@ def project(
     Raises:
         ValueError: for what does not fit, limits that are none, or a smoothing that is not positive.
     """
-    check_smoothing(smoothing)
     weights = weights or _torch_projection.WEIGHTS
     place = _torch_ops.setup(vehicle, check_limits(limits), weights, backend)
-    given = initial_state, sample_weight
-    return _torch_projection.projected(trajectory, place, weights, dt, *given, smoothing, components)
+    given = initial_state, sample_weight, _torch_projection.number(smoothing)
+    return _torch_projection.projected(trajectory, place, weights, dt, *given, components)
 
 
-class ProjectionLayer(torch.nn.Module):
+class ProjectionLayer(_torch_projection.Projecting):
     """`project` as a layer: a tensor of the shape of its input; works under `torch.compile(fullgraph=True)`.
 
     Args:
@@ -279,11 +275,17 @@ class ProjectionLayer(torch.nn.Module):
         backend: str = "riccati",
         smoothing: float = SMOOTHING,
     ) -> None:
-        super().__init__()
-        check_dt(dt)
-        check_smoothing(smoothing)
-        self.dt, self.smoothing, self.weights = float(dt), float(smoothing), weights or _torch_projection.WEIGHTS
-        self.place = _torch_ops.setup(vehicle, check_limits(limits), self.weights, backend)
+        super().__init__(vehicle, limits, dt, weights, backend)
+        self._smoothing = _torch_projection.number(smoothing)  # no buffer, which would follow the model to float16
+
+    @property
+    def smoothing(self) -> float:
+        """The barrier parameter; another one takes effect at the next backward and compiles nothing anew."""
+        return float(self._smoothing)
+
+    @smoothing.setter
+    def smoothing(self, value: float) -> None:
+        self._smoothing = _torch_projection.number(value)
 
     def forward(
         self,
@@ -295,4 +297,8 @@ class ProjectionLayer(torch.nn.Module):
     ) -> Any:
         """The projected values `(..., T, 2 | 3 | 4)`; arguments as for `project`."""
         setup = self.place, self.weights, self.dt
-        return _torch_projection.projected(values, *setup, initial_state, sample_weight, self.smoothing, components)
+        return _torch_projection.projected(values, *setup, initial_state, sample_weight, self._smoothing, components)
+
+    def extra_repr(self) -> str:
+        """The options, for `print(model)`."""
+        return f"{super().extra_repr()}, smoothing={self.smoothing:g}"

@@ -86,6 +86,23 @@ def test_weights_of_samples_are_those_of_the_host(noisy, compiled):
         np.testing.assert_allclose(mine, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
+def test_mapped_rows_are_a_batch_and_constants_are_rows_too(noisy):
+    """In float32, where the derivative is in float64: `vmap` of one row, of its weights alone, and twice."""
+    values = jnp.asarray(noisy, jnp.float32)
+    counts = jnp.asarray(np.exp(np.random.default_rng(3).normal(size=(2, 5, STEPS))), jnp.float32)
+
+    def total(values, counts):
+        return jnp.sum(feasible.jax.project(values, VEHICLE, LIMITS, dt=DT, sample_weight=counts).samples ** 2)
+
+    slope = jax.grad(total, (0, 1))
+    twice = jax.jit(jax.vmap(jax.vmap(slope), (None, 0)))(values, counts)
+    by_weights = jax.jit(jax.vmap(lambda c: slope(values[1], c)[1]))(counts[:, 1])
+    every = jax.jit(slope)(jnp.broadcast_to(values, (2, *values.shape)), counts)
+    for mine, theirs in ((twice[0], every[0]), (twice[1], every[1]), (by_weights, every[1][:, 1])):
+        assert np.abs(theirs).max() > 0.01
+        np.testing.assert_allclose(mine, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
 @pytest.mark.parametrize("x64", [False, True])
 def test_float32_has_the_derivative_of_float64(noisy, compiled, x64):
     _, weight, _, gradient = compiled

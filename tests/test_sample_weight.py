@@ -72,6 +72,59 @@ def test_a_shape_that_does_not_fit_is_said(noisy, given):
         feasible.jax.project(noisy.to_array(COLUMNS), VEHICLE, LIMITS, dt=0.1, sample_weight=given)
 
 
+@pytest.mark.parametrize("kind", ["list", "number", "float32", "jax", "torch", "bfloat16"])
+def test_any_kind_of_numbers(noisy, kind):
+    counts = np.full((ROWS, STEPS), 2.0)
+    if kind in ("torch", "bfloat16"):
+        torch = pytest.importorskip("torch")
+        given = torch.tensor(counts, dtype=torch.bfloat16 if kind == "bfloat16" else None, requires_grad=True)
+    else:
+        given = {"list": counts.tolist(), "number": 2.0, "float32": np.float32(counts), "jax": jnp.asarray(counts)}[
+            kind
+        ]
+    np.testing.assert_array_equal(
+        project(noisy, VEHICLE, LIMITS, sample_weight=given).states,
+        project(noisy, VEHICLE, LIMITS, sample_weight=counts).states,
+    )
+    mine, theirs = (projection_loss(noisy, VEHICLE, LIMITS, sample_weight=c) for c in (given, counts))
+    np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_heaviest_count_as_much_as_the_solver_has_digits_for(noisy):
+    counts = np.ones((ROWS, STEPS))
+    counts[:, 5] = 1e300
+    given = {"sample_weight": counts}
+    (heavy, pull), plain = project_vjp(noisy, VEHICLE, LIMITS, **given), project(noisy, VEHICLE, LIMITS)
+
+    def missed(found):
+        return np.hypot(found.trajectory.x - noisy.x, found.trajectory.y - noisy.y)
+
+    assert (missed(heavy)[:, 5] < 0.05 * missed(plain)[:, 5].max()).all()
+    assert (missed(heavy).mean(1) < 3 * missed(plain).mean(1)).all()
+    by_weight = pull(np.ones((ROWS, STEPS, 4))).sample_weight
+    assert not by_weight[:, 5].any()
+    assert by_weight[:, 6].all()
+
+
+def test_one_trajectory_and_none(noisy):
+    """Without batch axes, and with one of length 0; derivatives and a planner as well."""
+    one, none = (jax.tree.map(lambda a, i=i: a[i] if np.ndim(a) else a, noisy) for i in (0, slice(0, 0)))
+    _, pull = project_vjp(noisy, VEHICLE, LIMITS, sample_weight=2.0)
+    _, pull_one = project_vjp(one, VEHICLE, LIMITS, sample_weight=np.full(STEPS, 2.0))
+    _, pull_none = project_vjp(none, VEHICLE, LIMITS, sample_weight=np.ones((0, STEPS)))
+    by_samples = np.random.default_rng(0).normal(size=(ROWS, STEPS, 4))
+    found, expected, empty = (
+        pull_one(by_samples[0], vehicle=True),
+        pull(by_samples, vehicle=True),
+        pull_none(by_samples[:0]),
+    )
+    np.testing.assert_allclose(found.sample_weight, expected.sample_weight[0], rtol=1e-6, atol=1e-9)
+    assert found.upper["friction_circle"].shape == found.exact.shape == ()
+    assert empty.sample_weight.shape == (0, STEPS)
+    projector = Projector(VEHICLE, LIMITS, horizon=STEPS, dt=0.1)
+    assert projector(none, sample_weight=np.ones((0, STEPS))).status.shape == (0,)
+
+
 def test_its_derivative(noisy, counts, rng):
     """Against differences of the projection, which is solved to 1e-8 of the objective."""
     options = {"weights": Weights(position=2.0, yaw=0.5, speed=0.3)}
@@ -121,3 +174,20 @@ def test_the_loss_is_the_weighted_distance_and_its_slopes_are_the_enveloped_ones
     np.testing.assert_allclose(value, 0.5 * (counts * squares).sum(), rtol=1e-9)
     np.testing.assert_allclose(by_counts, 0.5 * squares, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(by_values[..., 0], counts * error[..., 0], rtol=1e-6, atol=1e-12)
+
+
+def test_a_mapped_loss_with_a_batch_inside(noisy, counts):
+    """Each row with its own initial state, whichever axis is mapped."""
+    values, now = noisy.to_array(("x", "y"))[:, :10], np.full((3, 6), np.nan)
+    values, counts = values[:3][None] + np.zeros((3, 1, 1, 1)), counts[:3, :10]
+    now[:, :2] = values[0, :, 0] - 0.5
+
+    def each(values, counts, now):
+        trajectory = Trajectory.from_array(values, dt=0.1, columns=("x", "y"))
+        return projection_loss(trajectory, VEHICLE, LIMITS, sample_weight=counts, initial_state=now)
+
+    with jax.enable_x64(True):
+        given = (jnp.asarray(a) for a in (values, counts, now))
+        mapped = jax.vmap(each)(*given)
+    one_by_one = [each(v, c, i) for v, c, i in zip(values, counts, now, strict=True)]
+    np.testing.assert_allclose(mapped, one_by_one, rtol=1e-3, atol=1e-6)

@@ -141,8 +141,8 @@ def test_projection_loss_composes(values):
         a,
         a.new_ones(2, 10),
         a.new_full((2, 1), float("nan")),
+        torch.tensor(1e-10, dtype=torch.float64),
         0.1,
-        1e-10,
         [True] * 4,
         module.place,
     )
@@ -179,6 +179,12 @@ def test_smoothing_is_an_attribute_that_a_run_may_lower(short):
         slopes.append(a.grad)
     _, pull = feasible.project_vjp(feasible.Trajectory.from_array(short.numpy(), dt=0.1), VEHICLE, PHYSICAL)
     by_samples = np.concatenate([np.broadcast_to(weight, (2, 6, 2)), np.zeros((2, 6, 2))], axis=-1)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for k in range(10):  # more than Dynamo compiles anew
+        layer.smoothing = 10.0 ** (-4 - k)
+        a = short.clone().requires_grad_()
+        (compiled(a) * weight).sum().backward()
+        torch.testing.assert_close(a.grad, slopes[0] if k == 0 else a.grad)
     for smoothing, slope in zip((1e-4, 1e-10), slopes, strict=True):
         np.testing.assert_allclose(slope, pull(by_samples, smoothing=smoothing).trajectory[..., :2], atol=1e-9)
     assert (slopes[0] - slopes[1]).abs().max() > 1e-3
@@ -212,11 +218,44 @@ def test_projection_composes(layer, short):
     plain = torch.func.grad(lambda a: score(a).sum())(short)
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(score))(short), plain, rtol=1e-4, atol=1e-6)
     a = short.clone().requires_grad_()
-    torch.compile(score, fullgraph=True, backend="aot_eager")(a).sum().backward()
+    compiled = torch.compile(score, fullgraph=True, backend="aot_eager")
+    compiled(a).sum().backward()
     torch.testing.assert_close(a.grad, plain, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(short), score(short))
     first = torch.autograd.grad(score(a).sum(), a, create_graph=True)[0]
     with pytest.raises(RuntimeError, match="no second derivative"):
         first.square().sum().backward()
+
+
+@pytest.mark.parametrize("columns", [2, 4])
+def test_backward_is_as_compilers_are_told(layer, short, columns):
+    """Strides too, which Inductor asserts."""
+    values = torch.cat([short, torch.zeros(2, 6, 2, dtype=short.dtype)], dim=-1)[..., :columns].contiguous()
+    given = values, values.new_ones(2, 6), values.new_full((2, 1), float("nan")), torch.tensor(1e-8).double()
+    rest = 0.1, [True, True, columns > 2, columns > 3], layer.place
+    backward = torch.ops.feasible.project_backward.default
+    torch.library.opcheck(backward, (values.new_ones(2, 6, 5), *given, *rest))
+
+
+def test_one_trajectory_without_a_batch(layer, short):
+    one, batch = short[0].clone().requires_grad_(), short[:1].clone().requires_grad_()
+    layer(one).square().sum().backward()
+    layer(batch).square().sum().backward()
+    torch.testing.assert_close(one.grad, batch.grad[0], rtol=1e-6, atol=1e-9)
+
+
+def test_a_pickled_layer_is_itself_in_another_process(layer, short, tmp_path):
+    torch.save(layer, tmp_path / "layer.pt")
+    np.save(tmp_path / "short.npy", short.numpy())
+    code = (
+        "import numpy as np, torch, feasible.torch as bridge; from feasible import presets, vehicles;"
+        "bridge.ProjectionLayer(vehicles.nuplan_pacifica(), presets.waymax(), dt=0.1);"  # takes the first place
+        "layer = torch.load('layer.pt', weights_only=False);"
+        "np.save('here.npy', layer(torch.tensor(np.load('short.npy'))).numpy())"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "here.npy"), layer(short), atol=1e-9)
 
 
 def test_a_lost_row_has_no_gradient_and_leaves_the_others_theirs(layer, short):

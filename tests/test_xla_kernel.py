@@ -9,7 +9,7 @@ import feasible
 from feasible import presets
 from feasible._lift import STIFFNESS
 from feasible._projector._start import lift
-from feasible.solvers import _xla, _xla_engine
+from feasible.solvers import _xla, _xla_engine, _xla_rows
 from feasible.solvers._traced import scanned
 from feasible.solvers._xla_kernel import ROWS, RowKernel
 from feasible.solvers.riccati import Riccati
@@ -80,9 +80,10 @@ def test_what_mixes_rows_is_no_kernel(step):
 @pytest.fixture
 def graphics(monkeypatch):
     """Programs as for a graphics processor, and of every kernel whether blocks of it may do nothing."""
-    for module in (_xla, _xla_engine):
+    for module in (_xla, _xla_engine, _xla_rows):
         monkeypatch.setattr(module, "on_processor", lambda: False)
-    monkeypatch.setattr(_xla, "on_graphics", lambda: True)
+    for module in (_xla, _xla_rows):
+        monkeypatch.setattr(module, "on_graphics", lambda: True)
     some, scan = [], RowKernel.scan
 
     def noted(kernel, length, reverse, carried, values, going=None):
@@ -119,9 +120,11 @@ def test_a_processor_takes_rows_in_chunks_of_its_cache():
         y = jnp.sin(x) * jnp.cos(2.0 * x) + n
         return jax.lax.scan(lambda a, v: (0.5 * a + v, a * v), y[0], y)
 
-    for rows, steps in ((_xla.WIDTH, 3), (5 * _xla.WIDTH + 1, 3), (3 * _xla.WIDTH, 5000)):
+    for rows, steps in ((_xla_rows.WIDTH, 3), (5 * _xla_rows.WIDTH + 1, 3), (3 * _xla_rows.WIDTH, 5000)):
         x = jnp.asarray(np.random.default_rng(rows).normal(size=(steps, rows)).astype(np.float32))
-        for a, b in zip(jax.jit(_xla.prepared(run))((x, jnp.float32(0.5))), run((x, jnp.float32(0.5))), strict=True):
+        for a, b in zip(
+            jax.jit(_xla_rows.prepared(run))((x, jnp.float32(0.5))), run((x, jnp.float32(0.5))), strict=True
+        ):
             assert a.shape == b.shape
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 
@@ -182,7 +185,7 @@ def test_blocks_that_are_done_do_nothing(graphics, few):
 
     x = np.random.default_rng(3).normal(size=(T, B)).astype(np.float32)
     x[0, :ROWS], x[0, ROWS] = 0.0, 7.5  # the first block is done after one turn, a row of the second after nine
-    found = _xla.prepared(run)(x)
+    found = _xla_rows.prepared(run)(x)
     assert graphics == [True]
     assert (np.asarray(found[1])[:ROWS] == 1.0).all()
     assert found[1].max() == 9.0

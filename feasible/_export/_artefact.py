@@ -21,7 +21,7 @@ from feasible._projector._rungs import RUNGS
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import Options
 from feasible.solvers._sqp import ELASTIC
-from feasible.solvers._xla import prepared
+from feasible.solvers._xla_rows import prepared
 
 PLATFORMS = ("cpu", "cuda")
 

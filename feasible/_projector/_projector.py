@@ -124,7 +124,8 @@ class Projector:
                 are estimated. Where the samples are nowhere near it, it is believed and they are not.
             sample_weight: `(T)` or `(K, T)`, see `feasible.project`.
             warm_start: the plan of an earlier call, with as many modes; one that is not finite is dropped, and
-                one whose samples were some centimetres elsewhere, from which a cold start is shorter.
+                one whose samples were some centimetres elsewhere, from which a cold start is shorter. Weights of
+                samples are not compared: without the plan it is shorter if they changed by more than a third.
             elapsed: time since that call [s], rounded to steps; None for one step.
 
         Raises:
@@ -136,7 +137,7 @@ class Projector:
         initial = initial_states(_whole(initial_state), batch, len(self._problem.vehicle.STATES))
         counts = None
         if sample_weight is not None:
-            counts = sample_weights(sample_weight, (*batch, self.horizon)).reshape(count, -1)
+            counts = sample_weights(sample_weight, (*batch, self.horizon)).reshape(count, self.horizon)
             values = np.where(counts[..., None] > 0.0, values, np.nan)
         origin = _origin(values, initial)
         request = self._request(values, stated, initial, origin, counts)
@@ -153,7 +154,8 @@ class Projector:
         answers), a README, and two forms of the programs: `artefact/`, by `jax.export` for any number of rows on cpu
         and cuda, which `feasible.load_projector` calls like this class; and `c/`, C99 for one trajectory per call
         that allocates nothing and needs <math.h> and <string.h>. Both descend the same ladder and agree with the
-        golden answers to 1e-4 m. In C the deadline is a bound on linearisations, since C99 has no clock for it.
+        golden answers to 1e-4 m. In C the deadline is a bound on linearisations, since C99 has no clock for it, and
+        there is no `sample_weight`.
 
         Args:
             path: of the folder; an earlier export there is replaced, anything else is not.

@@ -29,61 +29,30 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from feasible.solvers._traced import Step, Traced, scanned, value
-from feasible.solvers._xla_kernel import ROWS, RowKernel, wanting
+from feasible.solvers._xla_kernel import RowKernel, wanting
 from feasible.solvers._xla_math import FUNCTIONS
 
-# Rows of a chunk on a processor, in a program that others compile, with JAX's options (`_xla_engine` has its own).
-# LLVM unrolls shorter loops before it looks for vectors then: a row of a chunk of 48 takes a quarter longer, one of
-# 192 just as long.
-WIDTH = 96
 _LEAST = 8  # operations: what repeats fewer is repeated
 _COST = {"broadcast_in_dim": 0, "convert_element_type": 0, "div": 4, "sqrt": 6}
 _MOVING = ("scan", "while", "cond", "concatenate", "slice", "dynamic_slice", "squeeze", "reshape", "transpose")
 
 
-def prepared(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same function of a pytree of arrays with the rows last, and numbers, to be compiled by `jax.jit`.
-
-    Rows must not depend on each other: on a processor more than fit its cache go through it in chunks.
-    """
-
-    def run(arguments: Any) -> Any:
-        rows = next((a.shape[-1] for a in jax.tree.leaves(arguments) if a.ndim), 0)
-        if not isinstance(rows, int):  # of an export for any number
-            return _written(function)(arguments)
-        width = WIDTH if on_processor() else rows
-        block = width if rows > width else ROWS if on_graphics() else 1
-        whole = jax.tree.map(lambda a: _repeated(a, -rows % block), arguments)
-        if rows <= width:
-            found = _written(function)(whole)
-        else:
-            leaves, tree = jax.tree.flatten(whole)
-            parts = [jnp.moveaxis(a.reshape(*a.shape[:-1], -1, width), -2, 0) for a in leaves if a.ndim]
-
-            def part(some: list[Any]) -> Any:
-                given = iter(some)
-                return _written(function)(jax.tree.unflatten(tree, [next(given) if a.ndim else a for a in leaves]))
-
-            found = jax.lax.map(part, parts)
-            found = jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], -1), found)
-        return jax.tree.map(lambda a: a[..., :rows], found)
-
-    return run
-
-
-def _repeated(a: Any, more: int) -> Any:
-    """With the last row so many times more; a number as it is."""
-    return jnp.concatenate([a, jnp.repeat(a[..., -1:], more, axis=-1)], axis=-1) if a.ndim and more else a
-
-
-def _written(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The function written anew."""
+def written(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same function of a pytree of arrays with the rows last, and numbers, to be compiled by `jax.jit`."""
 
     def run(arguments: Any) -> Any:
         leaves = jax.tree.leaves(arguments)
         blank = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
         closed, shape = jax.make_jaxpr(function, return_shape=True)(blank)
-        found = _apart(_Levels(closed), leaves, small=True) if on_processor() else _Levels(closed)(*leaves)
+        levels = _Levels(closed)
+
+        def reading(*given: Any) -> list[Any]:
+            known = dict(zip(levels.read, given, strict=True))
+            return levels(*map(known.get, range(len(leaves))))
+
+        # XLA crashes on an argument of a small call that is not read, where that is a constant or was converted.
+        arguments = [leaves[i] for i in levels.read]
+        found = _apart(reading, arguments, small=True) if on_processor() else reading(*arguments)
         return jax.tree.unflatten(jax.tree.structure(shape), found)
 
     return run
@@ -143,6 +112,8 @@ class _Levels:
         spelled = FUNCTIONS if on_processor() else {}
         blank = _blank(closed.jaxpr.invars)
         self._traced = Traced(lambda inputs: jaxpr_as_fun(closed)(*inputs), blank, spelled=spelled)
+        used = {v for step in self._traced.steps for v in step.inputs} | {*self._traced.results}
+        self.read = [i for i in range(len(blank)) if i in used]  # inputs that the results depend on
         self._maker = {o: step for step in self._traced.steps for o in step.out}
         self._level: dict[int, int] = {}  # of the values that are kept; the others are computed where they are used
         self._choose()

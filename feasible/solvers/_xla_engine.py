@@ -20,7 +20,8 @@ from feasible.solvers import _riccati_loop as loop
 from feasible.solvers._riccati_kernel import Kernel
 from feasible.solvers._riccati_loop import State
 from feasible.solvers._stacked import Collected, Rows, Stacked, Table
-from feasible.solvers._xla import on_processor, prepared
+from feasible.solvers._xla import on_processor
+from feasible.solvers._xla_rows import prepared
 
 # Rows of a chunk on a processor: few, so that what a step works on is near. Loops this short LLVM unrolls before it
 # looks for vectors, unless it is asked for less than its utmost; of 32 rows each takes a quarter longer.
