@@ -26,11 +26,9 @@ def distance(
 ) -> Any:
     """The projection loss; arguments as for `projection_loss`, with the place of its setup."""
     with full_precision(trajectory):
-        t = trajectory_of(trajectory, dt)
-        xp = namespace(t.x)
-        counts = _projection_loss.counting(xp, t, sample_weight)
-        target = _torch_ops.project(*(a.detach() for a in _tensors(t, counts, initial_state)), _SHARP, *_rest(t, place))
-        value, parts = _projection_loss.squared_distance(xp, t, counts, target, weights)
+        t, tensors = _given(trajectory, dt, initial_state, sample_weight)
+        target = _torch_ops.project(*(a.detach() for a in tensors), _SHARP, *_rest(t, place))
+        value, parts = _projection_loss.squared_distance(namespace(t.x), t, tensors[1], target, weights)
         return (value, parts) if components else value
 
 
@@ -46,22 +44,24 @@ def projected(
 ) -> Any:
     """The projected samples; arguments as for `project`, with the place of its setup."""
     with full_precision(trajectory):
-        t = trajectory_of(trajectory, dt)
-        xp = namespace(t.x)
-        counts = _projection_loss.counting(xp, t, sample_weight)
-        target = _torch_ops.Project.apply(*_tensors(t, counts, initial_state), smoothing, *_rest(t, place))
+        t, tensors = _given(trajectory, dt, initial_state, sample_weight)
+        target = _torch_ops.Project.apply(*tensors, smoothing, *_rest(t, place))
         stated = [i for i, column in enumerate(COLUMNS) if getattr(t, column) is not None]
         values = torch.stack([target[..., i] for i in stated], dim=-1)
         if not components:
             return values
-        return values, _projection_loss.squared_distance(xp, t, counts, target.detach(), weights)[1]
+        return values, _projection_loss.squared_distance(namespace(t.x), t, tensors[1], target.detach(), weights)[1]
 
 
-def _tensors(t: Trajectory, counts: torch.Tensor, initial_state: Any) -> tuple[torch.Tensor, ...]:
-    """Of the operators: values, weights of samples, initial state."""
-    values = _projection_loss.stacked(namespace(t.x), t)
+def _given(
+    trajectory: Any, dt: float | None, initial_state: Any, sample_weight: Any
+) -> tuple[Trajectory, tuple[torch.Tensor, ...]]:
+    """The trajectory, and the operators' values, weights of samples and initial state."""
+    t = trajectory_of(trajectory, dt)
+    xp = namespace(t.x)
+    values, counts = _projection_loss.stacked(xp, t), _projection_loss.counting(xp, t, sample_weight)
     start = values.new_full((1,), float("nan")) if initial_state is None else initial_state.to(values)
-    return values, counts, start.expand(*values.shape[:-2], start.shape[-1])
+    return t, (values, counts, start.expand(*values.shape[:-2], start.shape[-1]))
 
 
 def _rest(t: Trajectory, place: int) -> tuple[float, list[bool], int]:

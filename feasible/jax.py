@@ -93,7 +93,7 @@ def project(
         sample_weight: `(..., T)`, see `feasible.project`.
         columns: names of the last axis; x, y, yaw, speed in that order if None.
         smoothing: `(...)`, barrier parameter [m²] of the derivative, see `feasible.project_vjp`; it may be traced.
-            Where a large one is far from the solution (1e-4: up to 2.5 % of rows) the derivative is 0 here.
+            Where a large one (1e-4, say) is far from the solution, in some per cent of rows, the derivative is 0 here.
 
     Raises:
         ValueError: for shapes, columns, a dt or a smoothing that cannot be right.
