@@ -15,7 +15,7 @@ import numpy as np
 from feasible._arrays import to_numpy, wrap
 from feasible._lift import lift
 from feasible._limits import Limit
-from feasible._problem import Problem, Weights, counted
+from feasible._problem import Problem, Weights, sample_counts
 from feasible._trajectory import Trajectory, recentre
 
 FARTHEST = 1e6  # m from the first valid sample: farther away is not a trajectory but an error, and masked
@@ -65,18 +65,6 @@ def initial_states(initial_state: Any, batch: tuple[int, ...], size: int) -> np.
     return full
 
 
-def sample_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """`(..., T)` of the given shape, see `counted`; 1 if None."""
-    if sample_weight is None:
-        return np.ones(shape)
-    given = np.asarray(to_numpy(sample_weight), dtype=np.float64)
-    try:
-        given = np.broadcast_to(given, shape)
-    except ValueError:
-        raise ValueError(f"sample_weight: expected shape {shape} like the samples, got {given.shape}") from None
-    return counted(np, given)
-
-
 def localise(
     trajectory: Trajectory,
     vehicle: Any,
@@ -87,7 +75,7 @@ def localise(
 ) -> tuple[Frames, Problem, np.ndarray]:
     """The rows in frames of their own, and which of them have anything to stay close to, `(N,)` bool."""
     steps = trajectory.horizon
-    factor = sample_weights(sample_weight, trajectory.valid.shape)
+    factor = sample_counts(sample_weight, np.ones(trajectory.valid.shape))
     trajectory = dataclasses.replace(trajectory, valid=to_numpy(trajectory.valid) & (factor > 0.0))
     host, origin = recentre(trajectory)
     rows = math.prod(trajectory.batch_shape)

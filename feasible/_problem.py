@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from feasible._arrays import Array, Namespace, wrap
+from feasible._arrays import Array, namespace, to_numpy, wrap
 from feasible._limits import Limit
 
 FRACTIONS = (0.0, 0.5, 1.0)  # of a step, where limits are imposed
@@ -65,10 +65,29 @@ class Weights:
             raise ValueError(f"weights: expected position and controls > 0, got {self.position} and {self.controls}")
 
 
-def counted(xp: Namespace, sample_weight: Array) -> Array:
-    """Weights of samples as the objective has them: `HEAVIEST` at most, and 0 where a sample counts as missing."""
-    capped = xp.where(sample_weight < HEAVIEST, sample_weight, HEAVIEST)
-    return xp.where((sample_weight > 0) & (sample_weight < np.inf), capped, 0.0)
+def sample_counts(sample_weight: Any, ones: Array) -> Array:
+    """What samples' squared errors count in the objective: `HEAVIEST` at most, and 0 where they are missing.
+
+    Args:
+        sample_weight: numbers of any kind that broadcast to `(..., T)`; None for 1.
+        ones: `(..., T)`, whose namespace, dtype and device the result has.
+
+    Raises:
+        ValueError: for a shape that does not fit.
+    """
+    if sample_weight is None:
+        return ones
+    xp = namespace(ones)
+    if not hasattr(sample_weight, "shape") or namespace(sample_weight) is not xp:
+        sample_weight = xp.asarray(to_numpy(sample_weight), dtype=ones.dtype)
+        sample_weight = sample_weight.to(ones) if hasattr(ones, "detach") else sample_weight
+    try:
+        given = xp.broadcast_to(xp.astype(sample_weight, ones.dtype), ones.shape)
+    except (RuntimeError, ValueError):
+        shapes = f"{tuple(ones.shape)} like the samples, got {tuple(sample_weight.shape)}"
+        raise ValueError(f"sample_weight: expected shape {shapes}") from None
+    capped = xp.where(given < HEAVIEST, given, HEAVIEST)
+    return xp.where((given > 0) & (given < np.inf), capped, 0.0)
 
 
 def check_smoothing(smoothing: Any) -> float:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from feasible._arrays import Array, Namespace, namespace, to_numpy, wrap
-from feasible._problem import Weights, counted
+from feasible._problem import Weights, sample_counts
 from feasible._project import project
 from feasible._status import Status
 from feasible._trajectory import COLUMNS, Trajectory
@@ -84,17 +84,7 @@ def stacked(xp: Namespace, trajectory: Trajectory) -> Array:
 def counting(xp: Namespace, trajectory: Trajectory, sample_weight: Any) -> Array:
     """`(..., T)` of the samples' dtype: what their squared errors count, 0 where they are missing."""
     ones = xp.astype(trajectory.valid, trajectory.x.dtype)
-    if sample_weight is None:
-        return ones
-    if not hasattr(sample_weight, "shape") or namespace(sample_weight) is not xp:
-        sample_weight = xp.asarray(to_numpy(sample_weight), dtype=ones.dtype)
-        sample_weight = sample_weight.to(ones) if hasattr(ones, "detach") else sample_weight
-    try:
-        given = xp.broadcast_to(xp.astype(sample_weight, ones.dtype), ones.shape)
-    except (RuntimeError, ValueError):
-        shapes = f"{tuple(ones.shape)} like the samples, got {tuple(sample_weight.shape)}"
-        raise ValueError(f"sample_weight: expected shape {shapes}") from None
-    return ones * counted(xp, given)
+    return ones * sample_counts(sample_weight, xp.ones_like(ones))
 
 
 def nearest(

@@ -111,7 +111,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 
 def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-    return (*project_backward(gradient, *ctx.saved_tensors, *ctx.rest), None, *[None] * len(ctx.rest))
+    return (*project_backward(gradient, *ctx.saved_tensors, *ctx.rest), *[None] * (1 + len(ctx.rest)))
 
 
 project.register_autograd(_backward, setup_context=_keep)
@@ -162,7 +162,7 @@ class Project(torch.autograd.Function):
         """As for the operator; a second one is refused in words."""
         arguments = (gradient, *ctx.saved_tensors, *ctx.rest)
         backward = project_backward if torch.compiler.is_compiling() else _Pull.apply
-        return (*backward(*arguments), None, *[None] * len(ctx.rest))
+        return (*backward(*arguments), *[None] * (1 + len(ctx.rest)))
 
     @staticmethod
     def vmap(info: Any, dims: Any, *arguments: Any) -> tuple[torch.Tensor, int]:

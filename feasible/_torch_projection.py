@@ -75,18 +75,7 @@ def number(smoothing: float) -> torch.Tensor:
 
 
 class Projecting(torch.nn.Module):
-    """What modules have in common that project: their setup, which the operators find by its place.
-
-    Args:
-        vehicle: the model that must be able to drive it.
-        limits: a tuple of `Limit`.
-        dt: time between samples [s].
-        weights: of the objective; see `Weights`.
-        backend: of the projector, by name.
-
-    Raises:
-        ValueError: for limits that are none, or a dt that is not positive.
-    """
+    """What modules have in common that project: their setup, which the operators find by its place."""
 
     def __init__(self, vehicle: Any, limits: Any, dt: float, weights: Weights | None, backend: str) -> None:
         super().__init__()

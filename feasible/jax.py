@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from feasible._arrays import to_numpy, wrap
+from feasible._arrays import wrap
 from feasible._limits import check_limits
-from feasible._problem import SMOOTHING, Problem, Weights, check_smoothing, counted
+from feasible._problem import SMOOTHING, Problem, Weights, check_smoothing, sample_counts
 from feasible._project import ACCEPTED, CERTIFIED, STILL
 from feasible._projector import _program
 from feasible._projector._request import Reply, Request
@@ -122,14 +122,7 @@ def project(
 
     stated = tuple(c in columns for c in COLUMNS)
     layer = _layer(_Setup(vehicle, limits, float(dt), weights, stated, values.dtype.itemsize))
-    counts = jnp.ones(values.shape[:-1], values.dtype)
-    if sample_weight is not None:
-        given = jnp.asarray(to_numpy(sample_weight) if hasattr(sample_weight, "detach") else sample_weight)
-        try:
-            counts = counted(jnp, jnp.broadcast_to(given.astype(values.dtype), counts.shape))
-        except ValueError:
-            shapes = f"{counts.shape} like the samples, got {given.shape}"
-            raise ValueError(f"sample_weight: expected shape {shapes}") from None
+    counts = sample_counts(sample_weight, jnp.ones(values.shape[:-1], values.dtype))
     rows = full.reshape(-1, steps, 4), start.reshape(-1, S), counts.reshape(-1, steps)
     smoothing = jnp.broadcast_to(jnp.asarray(smoothing, values.dtype), batch)
     states, controls, status, violation = layer(*rows, smoothing.reshape(-1))

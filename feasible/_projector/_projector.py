@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from feasible._arrays import to_numpy
-from feasible._frame import FARTHEST, initial_states, sample_weights
+from feasible._frame import FARTHEST, initial_states
 from feasible._limits import check_limits
-from feasible._problem import Problem, Weights
+from feasible._problem import Problem, Weights, sample_counts
 from feasible._project import Displacement
 from feasible._projector._descent import COLD, Clock, Found, descend
 from feasible._projector._plan import Plan
@@ -125,7 +125,7 @@ class Projector:
             sample_weight: `(T)` or `(K, T)`, see `feasible.project`.
             warm_start: the plan of an earlier call, with as many modes; one that is not finite is dropped, and
                 one whose samples were some centimetres elsewhere, from which a cold start is shorter. Weights of
-                samples are not compared: without the plan it is shorter if they changed by more than a third.
+                samples are not compared: where they changed threefold it is shorter without the plan.
             elapsed: time since that call [s], rounded to steps; None for one step.
 
         Raises:
@@ -137,10 +137,12 @@ class Projector:
         initial = initial_states(_whole(initial_state), batch, len(self._problem.vehicle.STATES))
         counts = None
         if sample_weight is not None:
-            counts = sample_weights(sample_weight, (*batch, self.horizon)).reshape(count, self.horizon)
+            counts = sample_counts(sample_weight, np.ones((*batch, self.horizon))).reshape(count, self.horizon)
             values = np.where(counts[..., None] > 0.0, values, np.nan)
         origin = _origin(values, initial)
-        request = self._request(values, stated, initial, origin, counts)
+        request = self._request(values, stated, initial, origin)
+        if counts is not None:  # a missing sample is NaN, and one without weight would count as present
+            _horizons(request, self._rungs.request.at.weight)[:] *= np.where(counts > 0.0, counts, 1.0)[:, None]
         if warm_start is not None:
             self._warm(request, warm_start, batch, origin, self.dt if elapsed is None else elapsed)
         given = self._given(request)
@@ -225,14 +227,9 @@ class Projector:
         return values.shape[:-2], full.reshape(-1, self.horizon, 4), tuple(c in columns for c in COLUMNS)
 
     def _request(
-        self,
-        values: np.ndarray,
-        stated: tuple[bool, ...],
-        initial: np.ndarray,
-        origin: np.ndarray,
-        counts: np.ndarray | None = None,
+        self, values: np.ndarray, stated: tuple[bool, ...], initial: np.ndarray, origin: np.ndarray
     ) -> np.ndarray:
-        """Flat requests without a warm start; samples that are NaN have any weight but 0."""
+        """Flat requests without a warm start."""
         if stated not in self._blanks:
             self._blanks[stated] = self._blank(stated)
         request = np.empty((len(values), self._rungs.request.size))
@@ -241,8 +238,6 @@ class Projector:
         target, start = _horizons(request, at.target), request[:, at.initial[0].start : at.initial[-1].stop]
         target[:], start[:] = values.transpose(0, 2, 1), initial
         request[:, at.consistency] = self.consistency
-        if counts is not None:
-            _horizons(request, at.weight)[:] *= np.where(counts > 0.0, counts, 1.0)[:, None]
         with np.errstate(over="ignore", invalid="ignore"):  # what is too far away is missing
             target[:, :2] -= origin[:, :, None]
             start[:, :2] -= origin
